@@ -1,0 +1,19 @@
+"""Answers questions about faces.
+
+The stages, in the order in which a picture passes them:
+
+    stage      home                       gives the next one
+    ---------  -------------------------  -------------------------------------------------
+    image      image.py                   upright RGB pixels, within limits
+    detect     models/scrfd, yunet        boxes and landmarks
+    align      align.py                   112 x 112 crops
+    embed      models/arcface, sface      vectors; quality.py judges them
+    store      store/                     facts in PostgreSQL, and the log of what changed
+    filter     filters/                   one WHERE expression: SQL there, a bitmap here
+    index      index/                     a mapped snapshot, and what came after it
+    plan       plan.py                    how to answer, and why; pure
+    search     search.py                  the answer
+
+`values.py` holds what the stages pass along, `fields.py` what a filter may name, `limits.py` every
+limit, `errors.py` every error, `settings.py` every knob. Importing this package loads none of it.
+"""
