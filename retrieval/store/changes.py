@@ -1,0 +1,270 @@
+"""What a reader of faces has not seen yet: everything at first, then the change log.
+
+The log says which faces a transaction touched, never how, and a reader takes their present rows:
+transactions commit in another order than they are numbered, so replaying operations in order of
+their numbers leaves ghosts. A reader's cursor is the pg_snapshot it read in. New to it is what
+that snapshot does not show, in whatever order it committed; log, rows and the next cursor come
+out of one REPEATABLE READ transaction, so nothing falls between them. Applying changes twice is
+harmless. (Rejected: all numbers below the oldest open transaction. One open session, on any
+database of the server, would hide everybody's commits.)
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+import pyarrow as pa
+from adbc_driver_manager.dbapi import Cursor as AdbcCursor
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Label,
+    Select,
+    Text,
+    TextClause,
+    case,
+    cast,
+    column,
+    func,
+    literal,
+    null,
+    select,
+    text,
+)
+
+from retrieval.errors import CursorTooOldError, UnknownNameError
+from retrieval.fields import Fields
+from retrieval.filters.columns import ARROW_TYPES
+from retrieval.store.database import Store, session_parameters, translating_store_errors
+from retrieval.store.tables import PgSnapshot, face, vector
+from retrieval.store.where import FACES_WITH_PERSONS, compile_sql, field_columns
+from retrieval.values import Collection, Cursor, FaceIds, Space, Token
+
+POLL_SECONDS_MAX: Final = 1.0  # a notification can be lost with its connection
+BYTES_BESIDE_VECTOR: Final = 300  # of one row, about; it only sizes ADBC's batches
+_CURSOR: Final = re.compile(r"\d+:\d+:[\d,]*")
+
+CHANGED: Final = text("""
+    SELECT DISTINCT unnest(face_ids) AS face
+    FROM face_change
+    WHERE collection_id = :collection_id
+      AND xid >= pg_snapshot_xmin(CAST(:cursor AS pg_snapshot))
+      AND NOT pg_visible_in_snapshot(xid, CAST(:cursor AS pg_snapshot))
+""")
+# `ours` is false for a cursor from the future: the database is a restored or another one.
+STANDING: Final = text("""
+    SELECT pg_current_snapshot()::text AS cursor,
+        log_begins <= pg_snapshot_xmin(CAST(:cursor AS pg_snapshot)) AS reached,
+        pg_snapshot_xmax(CAST(:cursor AS pg_snapshot)) <= pg_snapshot_xmax(pg_current_snapshot())
+            AS ours
+    FROM collection
+    WHERE id = :collection_id
+""")
+# Below the oldest xmin of all kept watermarks, every snapshot shows every transaction. Row and
+# boundary change in one statement, so no reader sees the one without the other.
+PRUNE: Final = text("""
+    WITH kept AS (
+        SELECT pg_snapshot_xmin(watermark) AS begins
+        FROM snapshot
+        WHERE collection_id = :collection_id
+        ORDER BY begins
+        LIMIT 1
+    ), moved AS (
+        UPDATE collection SET log_begins = begins
+        FROM kept
+        WHERE id = :collection_id AND log_begins < begins
+    )
+    DELETE FROM face_change USING kept
+    WHERE collection_id = :collection_id AND xid < begins
+""")
+OLDEST_TRANSACTION: Final = text("""
+    SELECT pid, state, extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds
+    FROM pg_stat_activity
+    WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+    ORDER BY xact_start
+    LIMIT 1
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Everything:
+    """All faces of a collection that have a vector in a space, at one moment."""
+
+    cursor: Cursor
+    rows: int
+    batches: Iterator[pa.RecordBatch]  # columns as in `arrow_schema`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What became visible since a cursor."""
+
+    cursor: Cursor  # for the next call
+    changed: FaceIds  # ascending; those without a row below are gone, or have no vector here
+    rows: pa.Table  # columns as in `arrow_schema`; vector NULL: it is the one the reader has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTransaction:
+    """A transaction that has not ended: nobody sees what it wrote, and VACUUM waits for it."""
+
+    pid: int
+    state: str | None  # None: of another user
+    seconds: float
+
+
+@contextmanager
+def read_everything(
+    store: Store, *, collection: Collection, space: Space, fields: Fields, batch_rows: int
+) -> Iterator[Everything]:
+    """Stream all faces with their vectors, in batches of at most `batch_rows`, in no order."""
+    rows = _faces(collection, space).add_columns(vector.c.data.label("vector"), *_others(fields))
+    counted = _faces(collection, space).with_only_columns(func.count()).scalar_subquery()
+    standing = select(cast(func.pg_current_snapshot(), Text).label("cursor"), counted.label("rows"))
+    with store.arrow() as connection, connection.cursor() as reading:
+        found = _table(reading, standing).to_pylist()[0]
+        size_hint = batch_rows * (2 * space.dimension + BYTES_BESIDE_VECTOR)
+        reading.adbc_statement.set_options(
+            **{"adbc.postgresql.batch_size_hint_bytes": str(size_hint)}
+        )
+        reading.execute(compile_sql(rows))
+        batches = _sliced(reading.fetch_record_batch(), fields=fields, batch_rows=batch_rows)
+        yield Everything(cursor=Cursor(found["cursor"]), rows=found["rows"], batches=batches)
+
+
+def changes_since(
+    store: Store, *, collection: Collection, space: Space, fields: Fields, cursor: Cursor
+) -> Changes:
+    """Which faces changed since the cursor, and how they are now.
+
+    Raises:
+        CursorTooOldError: the log was pruned beyond the cursor, or the cursor is of another
+            database.
+        UnknownNameError: the collection was dropped.
+    """
+    of_it = {"collection_id": collection.id, "cursor": _checked(cursor)}
+    changed = CHANGED.bindparams(**of_it).columns(column("face", BigInteger)).cte("changed")
+    schema = arrow_schema(fields)
+    with store.arrow() as connection, connection.cursor() as reading:
+        now = _required(_table(reading, STANDING.bindparams(**of_it)).to_pylist(), collection)
+        numbers = _table(reading, select(changed.c.face).order_by(changed.c.face))["face"]
+        rows = schema.empty_table()
+        if len(numbers):
+            present = _faces(collection, space).join(changed, changed.c.face == face.c.id)
+            rows = _table(reading, present.add_columns(_if_new(cursor), *_others(fields)))
+        return Changes(cursor=now, changed=numbers.to_numpy(), rows=rows.cast(schema))
+
+
+def prune(store: Store, *, collection: Collection) -> int:
+    """Delete what every kept snapshot shows; give the number of log rows that went."""
+    with store.writing() as connection:
+        return connection.execute(PRUNE, {"collection_id": collection.id}).rowcount
+
+
+def shows(cursor: Cursor, token: Token) -> bool:
+    """Whether a reader at the cursor sees the write (or its transaction was rolled back).
+
+    >>> [shows(Cursor("10:14:11,13"), Token(token)) for token in (9, 11, 12, 14)]
+    [True, False, True, False]
+    """
+    xmin, xmax, open_ = _checked(cursor).split(":")
+    if token < int(xmin) or token >= int(xmax):
+        return token < int(xmin)
+    return str(token) not in open_.split(",")
+
+
+@contextmanager
+def listening(store: Store, *, collection: Collection) -> Iterator["Listener"]:
+    """Hear of commits to a collection from here on."""
+    with (
+        translating_store_errors(),
+        psycopg.connect(**session_parameters(store.url), autocommit=True) as connection,
+    ):
+        connection.execute("LISTEN face_change")
+        yield Listener(connection, payload=str(collection.id))
+
+
+class Listener:
+    """A session that hears of commits to one collection."""
+
+    def __init__(self, connection: psycopg.Connection[Any], *, payload: str) -> None:
+        self._connection = connection
+        self._payload = payload
+
+    def wait(self, *, timeout_s: float = POLL_SECONDS_MAX) -> bool:
+        """Return True at the first commit since the last call; False after `timeout_s`."""
+        heard = self._connection.notifies(timeout=timeout_s)
+        return any(notification.payload == self._payload for notification in heard)
+
+
+def oldest_transaction(store: Store) -> OpenTransaction | None:
+    """The transaction of any client that has been open for longest."""
+    with store.reading() as connection:
+        found = connection.execute(OLDEST_TRANSACTION).one_or_none()
+    if found is None:
+        return None
+    return OpenTransaction(pid=found.pid, state=found.state, seconds=found.seconds)
+
+
+def arrow_schema(fields: Fields) -> pa.Schema:
+    """The columns of `Everything` and `Changes`: face, vector (float16 bytes), the fields."""
+    types = {name: ARROW_TYPES[type_] for name, type_ in fields.items()}
+    return pa.schema({"face": pa.int64(), "vector": pa.binary(), **types})
+
+
+def _faces(collection: Collection, space: Space) -> Select[Any]:
+    """The faces of a collection that have a vector in a space; more columns may be added."""
+    return (
+        select(face.c.id.label("face"))
+        .select_from(FACES_WITH_PERSONS)
+        .join(vector, (vector.c.face_id == face.c.id) & (vector.c.space_id == space.id))
+        .where(face.c.collection_id == collection.id)
+    )
+
+
+def _if_new(cursor: Cursor) -> ColumnElement[Any]:
+    """The vector, NULL where a reader at the cursor has it."""
+    known = func.pg_visible_in_snapshot(vector.c.changed, cast(literal(cursor), PgSnapshot))
+    return case((known, null()), else_=vector.c.data).label("vector")
+
+
+def _others(fields: Fields) -> list[Label[Any]]:
+    """The fields as columns, but for the face itself, which always stands first."""
+    return field_columns({name: type_ for name, type_ in fields.items() if name != "face"})
+
+
+def _table(reading: AdbcCursor, statement: Select[Any] | TextClause) -> pa.Table:
+    reading.execute(compile_sql(statement))  # type: ignore[arg-type]  # text compiles as well
+    return reading.fetch_arrow_table()
+
+
+def _sliced(
+    batches: pa.RecordBatchReader, *, fields: Fields, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    schema = arrow_schema(fields)
+    for batch in batches:
+        for start in range(0, batch.num_rows, batch_rows):
+            yield batch.slice(start, batch_rows).cast(schema)
+
+
+def _required(standing: list[dict[str, Any]], collection: Collection) -> Cursor:
+    """The reader's next cursor, if the log can lead it there."""
+    if not standing:
+        raise UnknownNameError(f"the collection '{collection.name}' was dropped")
+    if not standing[0]["ours"]:
+        raise CursorTooOldError(
+            "this reader has seen more than the database holds: it was restored, or is another "
+            "one. Open the index anew"
+        )
+    if not standing[0]["reached"]:
+        raise CursorTooOldError
+    return Cursor(standing[0]["cursor"])
+
+
+def _checked(cursor: Cursor) -> Cursor:
+    if not _CURSOR.fullmatch(cursor):
+        raise ValueError(f"'{cursor}' is no pg_snapshot")
+    return cursor

@@ -1,0 +1,364 @@
+"""Pictures and their faces, written together: an image is in with all its faces, or not at all.
+
+Content is the identity: one sha256 is one image of a collection, however often it arrives and from
+however many processes. The second writer of the same content sees a conflict and adds nothing.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+from psycopg import Cursor as DriverCursor
+from sqlalchemy import Connection, text
+
+from retrieval.store.database import copy
+from retrieval.values import (
+    Collection,
+    FaceId,
+    FaceReading,
+    ImageId,
+    PersonId,
+    Space,
+    Value,
+)
+
+_KNOWN: Final = text("""
+    SELECT image.sha256, image.id, image.path, image.member, person.name AS person
+    FROM image
+    LEFT JOIN face ON face.image_id = image.id AND face.person_id IS NOT NULL
+    LEFT JOIN person ON person.id = face.person_id
+    WHERE image.collection_id = :collection AND image.sha256 = ANY(:hashes)
+""")
+_REFUSED: Final = text("""
+    SELECT sha256, reason FROM refusal WHERE collection_id = :collection AND sha256 = ANY(:hashes)
+""")
+_INSERT_IMAGES: Final = text("""
+    INSERT INTO image (collection_id, sha256, path, member, bytes, width, height, format,
+                       captured_at_assumed_utc)
+    SELECT :collection, * FROM unnest(
+        CAST(:sha256 AS bytea[]), CAST(:path AS bytea[]), CAST(:member AS text[]),
+        CAST(:bytes AS bigint[]), CAST(:width AS integer[]), CAST(:height AS integer[]),
+        CAST(:format AS text[]), CAST(:assumed_utc AS boolean[]))
+    -- One order for all writers, so that two of them with the same pictures never deadlock.
+    ORDER BY 1, 2
+    ON CONFLICT (collection_id, sha256) DO NOTHING
+    RETURNING id, sha256
+""")
+_INSERT_REFUSALS: Final = text("""
+    INSERT INTO refusal (collection_id, sha256, path, member, reason)
+    SELECT :collection, * FROM unnest(
+        CAST(:sha256 AS bytea[]), CAST(:path AS bytea[]), CAST(:member AS text[]),
+        CAST(:reason AS text[]))
+    ORDER BY 1, 2
+    ON CONFLICT (collection_id, sha256) DO UPDATE SET path = excluded.path, reason = excluded.reason
+""")
+_FACE_IDS: Final = text("""
+    SELECT nextval(pg_get_serial_sequence('face', 'id')) FROM generate_series(1, :count)
+""")
+_PERSONS: Final = text("""
+    WITH asked AS (SELECT DISTINCT unnest(CAST(:names AS text[])) COLLATE "C" AS name),
+    made AS (
+        INSERT INTO person (collection_id, name) SELECT :collection, name FROM asked ORDER BY name
+        ON CONFLICT (collection_id, name) DO NOTHING
+        RETURNING id, name
+    )
+    SELECT id, name FROM made
+    UNION ALL
+    SELECT person.id, person.name FROM person JOIN asked USING (name)
+    WHERE collection_id = :collection
+""")
+_COPY_FACES: Final = """
+    COPY face (id, collection_id, image_id, person_id, external_id,
+               box, landmarks, quality, sharpness, detector_score, size_px, yaw, pitch, roll,
+               age, gender, source, origin, captured_at, track, frame, tags, attributes, provenance)
+    FROM STDIN
+"""
+_COPY_VECTORS: Final = "COPY vector (face_id, space_id, data, norm) FROM STDIN (FORMAT BINARY)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceFacts:
+    """What is known of a face besides what the models say."""
+
+    person: str | None = None
+    external_id: str | None = None
+    source: str | None = None
+    origin: str = "captured"
+    captured_at: datetime | None = None
+    track: str | None = None
+    frame: int | None = None
+    tags: tuple[str, ...] | None = None
+    age: float | None = None  # where it was stated; it outweighs an estimate
+    gender: str | None = None
+    attributes: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewImage:
+    """One picture with its faces, ready to be stored."""
+
+    sha256: bytes
+    path: bytes
+    member: str | None
+    bytes: int
+    width: int
+    height: int
+    format: str
+    captured_at_assumed_utc: bool
+    faces: Sequence[tuple[FaceReading, FaceFacts]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRefusal:
+    """One picture that cannot become faces, and why."""
+
+    sha256: bytes
+    path: bytes
+    member: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownImage:
+    """A picture that is stored already."""
+
+    id: ImageId
+    path: bytes
+    member: str | None
+    persons: frozenset[str]
+
+
+def known_images(
+    connection: Connection, collection: Collection, hashes: Sequence[bytes]
+) -> dict[bytes, KnownImage]:
+    """Which of these contents are stored, by sha256."""
+    found: dict[bytes, KnownImage] = {}
+    rows = connection.execute(_KNOWN, {"collection": collection.id, "hashes": list(hashes)})
+    for row in rows:
+        before = found.get(row.sha256)
+        persons = frozenset() if before is None else before.persons
+        found[bytes(row.sha256)] = KnownImage(
+            id=ImageId(row.id),
+            path=row.path,
+            member=row.member,
+            persons=persons | ({row.person} if row.person else set()),
+        )
+    return found
+
+
+def known_refusals(
+    connection: Connection, collection: Collection, hashes: Sequence[bytes]
+) -> dict[bytes, str]:
+    """Which of these contents were refused before, with the reason, by sha256."""
+    rows = connection.execute(_REFUSED, {"collection": collection.id, "hashes": list(hashes)})
+    return {bytes(row.sha256): row.reason for row in rows}
+
+
+def forget_refusals(connection: Connection, collection: Collection) -> None:
+    """Let every refused picture be tried again."""
+    connection.execute(text("DELETE FROM refusal WHERE collection_id = :id"), {"id": collection.id})
+
+
+def taken_external_ids(
+    connection: Connection, ids: Sequence[str], *, collection: Collection
+) -> set[str]:
+    """Which of these ids faces of the collection bear."""
+    rows = connection.execute(
+        text(
+            "SELECT external_id FROM face"
+            " WHERE collection_id = :collection AND external_id = ANY(:ids)"
+        ),
+        {"collection": collection.id, "ids": list(ids)},
+    )
+    return set(rows.scalars())
+
+
+def move_image(connection: Connection, image: ImageId, *, path: bytes, member: str | None) -> None:
+    """Say where the content lies now."""
+    connection.execute(
+        text("UPDATE image SET path = :path, member = :member WHERE id = :id"),
+        {"path": path, "member": member, "id": image},
+    )
+
+
+def add_images(
+    connection: Connection, images: Sequence[NewImage], *, collection: Collection, space: Space
+) -> int:
+    """Store pictures with their faces and vectors; give the number of faces that were new.
+
+    A content that another writer stored meanwhile is left as it is.
+    """
+    if not images:
+        return 0
+    rows = connection.execute(
+        _INSERT_IMAGES,
+        {
+            "collection": collection.id,
+            "sha256": [image.sha256 for image in images],
+            "path": [image.path for image in images],
+            "member": [image.member for image in images],
+            "bytes": [image.bytes for image in images],
+            "width": [image.width for image in images],
+            "height": [image.height for image in images],
+            "format": [image.format for image in images],
+            "assumed_utc": [image.captured_at_assumed_utc for image in images],
+        },
+    )
+    ids = {bytes(row.sha256): ImageId(row.id) for row in rows}
+    faces = [
+        (ids[image.sha256], reading, facts)
+        for image in images
+        if image.sha256 in ids
+        for reading, facts in image.faces
+    ]
+    _add_faces(connection, faces, collection=collection, space=space)
+    return len(faces)
+
+
+def add_refusals(
+    connection: Connection, refusals: Sequence[NewRefusal], *, collection: Collection
+) -> None:
+    """Remember contents that cannot become faces, so that the next run need not decode them."""
+    if refusals:
+        connection.execute(
+            _INSERT_REFUSALS,
+            {
+                "collection": collection.id,
+                "sha256": [refusal.sha256 for refusal in refusals],
+                "path": [refusal.path for refusal in refusals],
+                "member": [refusal.member for refusal in refusals],
+                "reason": [refusal.reason for refusal in refusals],
+            },
+        )
+
+
+def persons_named(
+    connection: Connection, names: Iterable[str], *, collection: Collection
+) -> dict[str, PersonId]:
+    """The persons of these names, made now where there are none."""
+    distinct = sorted(set(names))
+    if not distinct:
+        return {}
+    wanted = {"collection": collection.id, "names": distinct}
+    found = {row.name: PersonId(row.id) for row in connection.execute(_PERSONS, wanted)}
+    if len(found) < len(distinct):
+        # Another writer made one after this statement's snapshot was taken: now it is visible.
+        found |= {row.name: PersonId(row.id) for row in connection.execute(_PERSONS, wanted)}
+    return found
+
+
+def _add_faces(
+    connection: Connection,
+    faces: Sequence[tuple[ImageId, FaceReading, FaceFacts]],
+    *,
+    collection: Collection,
+    space: Space,
+) -> None:
+    if not faces:
+        return
+    persons = persons_named(
+        connection,
+        (facts.person for _, _, facts in faces if facts.person),
+        collection=collection,
+    )
+    ids = [FaceId(row[0]) for row in connection.execute(_FACE_IDS, {"count": len(faces)})]
+    with copy(connection) as cursor:
+        _copy_faces(cursor, ids, faces, collection=collection, persons=persons)
+        _copy_vectors(cursor, ids, [reading for _, reading, _ in faces], space=space)
+
+
+def _copy_faces(
+    cursor: DriverCursor,
+    ids: Sequence[FaceId],
+    faces: Sequence[tuple[ImageId, FaceReading, FaceFacts]],
+    *,
+    collection: Collection,
+    persons: Mapping[str, PersonId],
+) -> None:
+    with cursor.copy(_COPY_FACES) as rows:
+        for face, (image, reading, facts) in zip(ids, faces, strict=True):
+            person = persons[facts.person] if facts.person else None
+            rows.write_row(
+                (
+                    *(face, collection.id, image, person, facts.external_id),
+                    *_measured(reading),
+                    _stated_or_estimated("age", facts.age, reading),
+                    _stated_or_estimated("gender", facts.gender, reading),
+                    *_stated(facts),
+                    _as_json({**facts.attributes, **_extra(reading)}),
+                    _provenance(reading),
+                )
+            )
+
+
+def _measured(reading: FaceReading) -> tuple[object, ...]:
+    """The columns box to roll."""
+    box, quality, pose = reading.detection.box, reading.quality, reading.pose
+    return (
+        [box.left, box.top, box.right, box.bottom],
+        reading.detection.landmarks.reshape(-1).tolist(),
+        quality.total,
+        quality.sharpness,
+        quality.detector_score,
+        box.side_px,
+        pose.yaw,
+        pose.pitch,
+        pose.roll,
+    )
+
+
+def _stated_or_estimated(name: str, stated: Value, reading: FaceReading) -> Value:
+    estimate = reading.estimates.get(name)
+    return stated if stated is not None or estimate is None else estimate.value
+
+
+def _stated(facts: FaceFacts) -> tuple[object, ...]:
+    """The columns source to tags."""
+    tags = None if facts.tags is None else list(facts.tags)
+    return (facts.source, facts.origin, facts.captured_at, facts.track, facts.frame, tags)
+
+
+def _extra(reading: FaceReading) -> dict[str, Value]:
+    """Estimates that have no typed column of their own."""
+    return {
+        name: estimate.value
+        for name, estimate in reading.estimates.items()
+        if name not in ("age", "gender")
+    }
+
+
+def _provenance(reading: FaceReading) -> str:
+    return json.dumps(
+        {
+            name: {"provider": estimate.provider, "confidence": estimate.confidence}
+            for name, estimate in reading.estimates.items()
+        }
+    )
+
+
+def _as_json(attributes: Mapping[str, Value]) -> str:
+    return json.dumps({name: json_value(value) for name, value in attributes.items()})
+
+
+def json_value(value: Value) -> bool | int | float | str | list[str] | None:
+    """How a declared attribute lies in jsonb: timestamps as ISO-8601 in UTC, tags as an array."""
+    match value:
+        case datetime():
+            return value.isoformat(timespec="microseconds")
+        case tuple():
+            return list(value)
+        case _:
+            return value
+
+
+def _copy_vectors(
+    cursor: DriverCursor, ids: Sequence[FaceId], readings: Sequence[FaceReading], *, space: Space
+) -> None:
+    with cursor.copy(_COPY_VECTORS) as rows:
+        rows.set_types(["int8", "int8", "bytea", "float4"])
+        for face, reading in zip(ids, readings, strict=True):
+            half = np.ascontiguousarray(reading.vector, dtype="<f2").tobytes()
+            rows.write_row((face, space.id, half, reading.quality.vector_norm))

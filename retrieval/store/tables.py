@@ -1,0 +1,142 @@
+"""The tables as SQLAlchemy sees them. `migrations/` makes them; a test compares the two."""
+
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, REAL, TIMESTAMP
+from sqlalchemy.types import UserDefinedType
+
+
+class Xid8(UserDefinedType[str]):
+    """The number of a transaction."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """The name of the type in SQL."""
+        return "xid8"
+
+
+class PgSnapshot(UserDefinedType[str]):
+    """Which transactions a reader sees."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """The name of the type in SQL."""
+        return "pg_snapshot"
+
+
+metadata = MetaData()
+_TIME = TIMESTAMP(timezone=True)
+
+space = Table(
+    "space",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", Text),
+    Column("dimension", Integer),
+    Column("model_sha256", Text),
+    Column("licence", Text),
+    Column("commercial", Boolean),
+    Column("created_at", _TIME),
+)
+collection = Table(
+    "collection",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", Text),
+    Column("space_id", BigInteger),
+    Column("demographics", Boolean),
+    Column("log_begins", Xid8),
+    Column("created_at", _TIME),
+)
+attribute = Table(
+    "attribute",
+    metadata,
+    Column("collection_id", BigInteger, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("type", Text),
+)
+person = Table(
+    "person",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("collection_id", BigInteger),
+    Column("name", Text),
+    Column("created_at", _TIME),
+)
+image = Table(
+    "image",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("collection_id", BigInteger),
+    Column("sha256", LargeBinary),
+    Column("path", LargeBinary),
+    Column("member", Text),
+    Column("bytes", BigInteger),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("format", Text),
+    Column("captured_at_assumed_utc", Boolean),
+    Column("created_at", _TIME),
+)
+refusal = Table(
+    "refusal",
+    metadata,
+    Column("collection_id", BigInteger, primary_key=True),
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("path", LargeBinary),
+    Column("member", Text),
+    Column("reason", Text),
+    Column("created_at", _TIME),
+)
+face = Table(
+    "face",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("collection_id", BigInteger),
+    Column("image_id", BigInteger),
+    Column("person_id", BigInteger),
+    Column("external_id", Text),
+    Column("box", ARRAY(REAL)),
+    Column("landmarks", ARRAY(REAL)),
+    Column("quality", Double),
+    Column("sharpness", Double),
+    Column("detector_score", Double),
+    Column("size_px", Double),
+    Column("yaw", Double),
+    Column("pitch", Double),
+    Column("roll", Double),
+    Column("age", Double),
+    Column("gender", Text),
+    Column("source", Text),
+    Column("origin", Text),
+    Column("captured_at", _TIME),
+    Column("track", Text),
+    Column("frame", BigInteger),
+    Column("tags", ARRAY(Text)),
+    Column("attributes", JSONB),
+    Column("provenance", JSONB),
+    Column("created_at", _TIME),
+)
+vector = Table(
+    "vector",
+    metadata,
+    Column("face_id", BigInteger, primary_key=True),
+    Column("space_id", BigInteger, primary_key=True),
+    Column("data", LargeBinary),
+    Column("norm", REAL),
+    Column("changed", Xid8),
+)
