@@ -44,7 +44,7 @@ from retrieval.store.where import FACES_WITH_PERSONS, compile_sql, field_columns
 from retrieval.values import Collection, Cursor, FaceIds, Space, Token
 
 POLL_SECONDS_MAX: Final = 1.0  # a notification can be lost with its connection
-BYTES_BESIDE_VECTOR: Final = 300  # of one row, about; it only sizes ADBC's batches
+BYTES_BESIDE_VECTOR: Final = 200  # of one row, about; it only sizes ADBC's batches
 _CURSOR: Final = re.compile(r"\d+:\d+:[\d,]*")
 
 CHANGED: Final = text("""
@@ -53,6 +53,7 @@ CHANGED: Final = text("""
     WHERE collection_id = :collection_id
       AND xid >= pg_snapshot_xmin(CAST(:cursor AS pg_snapshot))
       AND NOT pg_visible_in_snapshot(xid, CAST(:cursor AS pg_snapshot))
+    ORDER BY face  -- so that their rows are looked up in the order of the pages
 """)
 # `ours` is false for a cursor from the future: the database is a restored or another one.
 STANDING: Final = text("""

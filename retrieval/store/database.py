@@ -27,6 +27,10 @@ from retrieval.errors import (
 )
 from retrieval.values import Token
 
+# Who passes a connection on names its type without importing SQLAlchemy.
+__all__ = ["Connection", "Store", "copy", "open_store", "session_parameters", "token",
+           "translating_store_errors"]  # fmt: skip
+
 CONNECT_SECONDS_MAX: Final = 10
 POOL_SIZE: Final = 4  # held open; a burst may open as many again
 POOL_SECONDS_MAX: Final = 10.0  # waiting for a free one
