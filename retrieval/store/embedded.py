@@ -141,7 +141,7 @@ def stop(home: Path) -> bool:
         server = _living(_data_dir(home))
         if server is None:
             return False
-        _end(server, signal.SIGINT)  # "fast": open transactions are rolled back
+        _end(server)
         return True
 
 
@@ -258,7 +258,7 @@ def _place(home: Path) -> Path:
 
 
 def _end_predecessors(home: Path) -> None:
-    """Kill servers that ran when an earlier home of this name was deleted.
+    """Stop servers that ran when an earlier home of this name was deleted.
 
     One whose data lay here would, when it notices within a minute, take its successor's files
     for its own; one in SHARED would run for ever.
@@ -268,7 +268,7 @@ def _end_predecessors(home: Path) -> None:
     for process in psutil.process_iter(["name", "cmdline"]):
         words = process.info["cmdline"] or []
         if process.info["name"] == "postgres" and any(str(one) in words for one in directories):
-            _end(process, signal.SIGKILL)
+            _end(process)
 
 
 # Starting and stopping
@@ -329,22 +329,23 @@ def _awaited(
     return None
 
 
-def _end(server: psutil.Process, kind: signal.Signals) -> None:
+def _end(server: psutil.Process) -> None:
+    """Shut a server down fast (open transactions are rolled back) and wait for it."""
+    deadline = time.monotonic() + STOP_SECONDS_MAX
     try:
-        server.send_signal(kind)
-        deadline = time.monotonic() + STOP_SECONDS_MAX
-        while _runs(server):
-            if time.monotonic() > deadline:
-                raise StoreUnavailableError(
-                    f"PostgreSQL (process {server.pid}) did not stop in {STOP_SECONDS_MAX:.0f} s"
-                )
-            time.sleep(POLL_SECONDS)
+        server.send_signal(signal.SIGINT)
     except psutil.NoSuchProcess:
         return
     except psutil.AccessDenied as cause:
         raise StoreUnavailableError(
             f"PostgreSQL (process {server.pid}) belongs to another user and cannot be stopped"
         ) from cause
+    while _runs(server):
+        if time.monotonic() > deadline:
+            raise StoreUnavailableError(
+                f"PostgreSQL (process {server.pid}) did not stop in {STOP_SECONDS_MAX:.0f} s"
+            )
+        time.sleep(POLL_SECONDS)
 
 
 def _answering(data_dir: Path) -> ServerAddress | None:
