@@ -298,7 +298,7 @@ def _measured(reading: FaceReading) -> tuple[object, ...]:
     """The columns box to roll."""
     box, quality, pose = reading.detection.box, reading.quality, reading.pose
     return (
-        [box.left, box.top, box.right, box.bottom],
+        [float(side) for side in (box.left, box.top, box.right, box.bottom)],
         reading.detection.landmarks.reshape(-1).tolist(),
         quality.total,
         quality.sharpness,

@@ -1,0 +1,1 @@
+"""The skin of Facedex: the command line now, HTTP and pages later."""

@@ -1,0 +1,581 @@
+"""An open Facedex: the one place where settings, store, models and index are put together.
+
+The command line, the service and a user's own program all go through `Facedex`; its methods are
+short and only connect the stages. Models and indexes are opened when they are first needed.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from indexer.jobs import IngestRequest, queue_ingest
+from indexer.naming import named_face
+from retrieval.errors import (
+    RefusedImageError,
+    SpaceMismatchError,
+    StoreConflictError,
+    UsageError,
+)
+from retrieval.fields import Fields
+from retrieval.filters.tree import Filter
+from retrieval.limits import COUNT_MAX, within
+from retrieval.plan import DEFAULT_RECALL, Recall
+from retrieval.reader import Index, IndexStatus
+from retrieval.search import Answer, Question
+from retrieval.settings import Configuration, Settings, configuration
+from retrieval.store import audit, embedded, schema
+from retrieval.store import collections as tenants
+from retrieval.store.collections import Overview
+from retrieval.store.database import Connection, Store, open_store, token
+from retrieval.store.faces import (
+    FaceRecord,
+    count_faces,
+    delete_faces,
+    face_records,
+    list_faces,
+    parsed_value,
+    update_faces,
+    vector_of,
+)
+from retrieval.store.images import forget_refusals
+from retrieval.values import (
+    Collection,
+    FaceId,
+    FieldType,
+    Similarity,
+    Space,
+    Token,
+    UnitRows,
+    Value,
+    unit_rows,
+)
+
+# A question about faces loads no network, no codec of pictures, nothing of the write path: the
+# methods that need those import them (0.7 s of 1.3 s).
+if TYPE_CHECKING:
+    from indexer.build import BuildReport
+    from indexer.bulk.exporting import ExportReport
+    from indexer.bulk.importing import ImportReport, ImportRequest
+    from indexer.check import CheckReport, VerifyReport
+    from indexer.pipeline import IngestReport, Tally
+    from indexer.sources.listing import Listing
+    from retrieval.models.choice import ModelChoice
+    from retrieval.models.reader import FaceReader
+
+HYDRATE_ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One answer with all that is known of the face."""
+
+    similarity: Similarity
+    record: FaceRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search gives back: hits for each probe, best first, and how they were found."""
+
+    hits: list[list[Hit]]
+    answer: Answer
+
+
+@contextmanager
+def open_facedex(options: Mapping[str, Any] | None = None, **more: Any) -> Iterator["Facedex"]:
+    """Open Facedex with the settings of facedex.toml, the environment and these options.
+
+    Starts the embedded PostgreSQL where no database address is set, and makes the tables in a
+    database that has none.
+
+    Args:
+        options: settings by name (retrieval/settings.py); None counts as not given.
+        more: the same, as keywords: `facedex.open(home="photos.facedex")`.
+    """
+    read = configuration({**(options or {}), **more})
+    with open_store(database_address(read.settings)) as store:
+        if schema.current(store) is None:
+            schema.upgrade(store)
+        schema.require_current(store)
+        yield Facedex(configuration=read, store=store)
+
+
+def database_address(settings: Settings) -> str:
+    """The database's address; an embedded server is running when this returns."""
+    if settings.database_url:
+        return settings.database_url
+    return embedded.ensure_running(settings.home).url
+
+
+def upgrade_schema(options: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Bring the tables up to date; give the revisions before and after."""
+    with open_store(database_address(configuration(options).settings)) as store:
+        before = schema.current(store)
+        schema.upgrade(store)
+        return before, schema.head()
+
+
+class Facedex:
+    """One store, one home, one set of models. Methods mean the configured collection."""
+
+    def __init__(self, *, configuration: Configuration, store: Store) -> None:
+        self.configuration = configuration
+        self.settings = configuration.settings
+        self.store = store
+        self._indexes: dict[tuple[int, int], Index] = {}
+        self._readers: dict[ModelChoice, FaceReader] = {}
+
+    # --- collections and spaces --------------------------------------------------------------
+
+    def collection(self, name: str | None = None) -> Collection:
+        """The collection of that name, or UnknownNameError."""
+        with self.store.reading() as connection:
+            return tenants.collection_named(connection, name or self.settings.collection)
+
+    def overview(self) -> list[Overview]:
+        """Every collection with its size."""
+        with self.store.reading() as connection:
+            return tenants.overview(connection)
+
+    def create(self, name: str, *, demographics: bool) -> Token:
+        """Make a collection; `demographics` lets age and gender be estimated."""
+        with self.store.writing() as connection:
+            made = tenants.create_collection(connection, name, demographics=demographics)
+            audit.record(connection, "create", made)
+            return token(connection)
+
+    def drop(self, name: str) -> Token:
+        """Delete a collection with everything in it, its snapshots too."""
+        tenant = self.collection(name)
+        with self.store.writing() as connection:
+            tenants.drop_collection(connection, tenant)
+            audit.record(connection, "drop", tenant)
+            written = token(connection)
+        shutil.rmtree(self.settings.home / "snapshots" / str(tenant.id), ignore_errors=True)
+        return written
+
+    def declare(self, attributes: Mapping[str, FieldType], *, collection: str) -> None:
+        """Declare attributes that filters may name."""
+        with self.store.writing() as connection:
+            tenant = tenants.collection_named(connection, collection)
+            tenants.declare(connection, tenant, attributes)
+
+    def fields(self, collection: Collection) -> Fields:
+        """What a filter over this collection may name."""
+        with self.store.reading() as connection:
+            return tenants.fields_of(connection, collection)
+
+    def spaces(self) -> list[Space]:
+        """Every space that the store knows, with its licence."""
+        with self.store.reading() as connection:
+            return tenants.spaces(connection)
+
+    def revision(self) -> str | None:
+        """The revision of the database's tables."""
+        return schema.current(self.store)
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def ingest(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        progress: Callable[["Tally"], None] = lambda _: None,
+        **options: Any,
+    ) -> "IngestReport":
+        """Find the faces in pictures and store them; `options` are the fields of IngestRequest."""
+        request = IngestRequest(paths=[os.fspath(path) for path in paths], **options)
+        return self.run_ingest(request, progress=progress)
+
+    def listing(self, request: IngestRequest) -> "Listing":
+        """The pictures that a request names, read lazily."""
+        from indexer.sources.listing import list_pictures
+        from indexer.sources.pictures import SourceOptions
+
+        return list_pictures(
+            request.paths,
+            options=SourceOptions(
+                person_from_folder=request.person_from_folder,
+                frames=request.frames,
+                metadata=None if request.metadata is None else Path(request.metadata),
+                source=request.source,
+                origin=request.origin,
+                allow_sensitive=request.allow_sensitive,
+            ),
+        )
+
+    def run_ingest(
+        self,
+        request: IngestRequest,
+        *,
+        collection: str | None = None,
+        progress: Callable[["Tally"], None] = lambda _: None,
+    ) -> "IngestReport":
+        """Carry out a request (indexer/pipeline.py says what it promises)."""
+        from indexer.declaring import Declarations
+        from indexer.originals import keep_original
+        from indexer.pipeline import Ingest, IngestOptions
+
+        listing = self.listing(request)
+        with self.store.writing() as connection:
+            tenant, space = self._tenant_of_models(connection, collection)
+            tenants.declare(connection, tenant, listing.attribute_types)
+            declared = tenants.declared(connection, tenant)
+            if request.retry_refused:
+                forget_refusals(connection, tenant)
+        keep = partial(keep_original, home=self.settings.home)
+        report = Ingest(
+            self.store,
+            collection=tenant,
+            space=space,
+            options=IngestOptions(
+                choice=self.model_choice(tenant),
+                framing=request.framing,
+                workers=self.workers,
+                keep=keep if request.copy_originals else None,
+            ),
+            declarations=Declarations(declared),
+            revive=self._revive,
+            progress=progress,
+        ).run(listing)
+        with self.store.writing() as connection:
+            audit.record(connection, "ingest", tenant, images=report.images, faces=report.faces)
+        self._maintain_index(tenant)
+        return report
+
+    def queue_ingest(self, request: IngestRequest) -> int:
+        """Leave a request to `facedex worker`; give the job's number."""
+        with self.store.writing() as connection:
+            tenant = tenants.collection_or_new(connection, self.settings.collection)
+            return queue_ingest(connection, tenant, request.anchored())
+
+    def import_file(
+        self, request: "ImportRequest", *, progress: Callable[[int, int], None] = lambda *_: None
+    ) -> "ImportReport":
+        """Bring in ready-made vectors and attributes (indexer/bulk/importing.py)."""
+        from indexer.bulk.importing import import_file
+
+        report = import_file(self.store, request, progress=progress)
+        tenant = self.collection(request.collection)
+        with self.store.writing() as connection:
+            audit.record(connection, "import", tenant, rows=report.rows)
+        self._maintain_index(tenant)
+        return report
+
+    def check_import(
+        self, request: "ImportRequest", *, progress: Callable[[int, int], None] = lambda *_: None
+    ) -> "ImportReport":
+        """Report what an import would do and every problem of the file; write nothing."""
+        from indexer.bulk.importing import check_file
+
+        return check_file(self.store, request, progress=progress)
+
+    def export_file(self, path: Path, *, where: str | None = None) -> "ExportReport":
+        """Write vectors and attributes to Parquet, as `import_file` reads them."""
+        from indexer.bulk.exporting import export_file
+
+        tenant = self.collection()
+        with self.store.reading() as connection:
+            space = tenants.space_of(connection, tenant)
+        filter_ = self._filter(where, tenant)
+        report = export_file(self.store, path, collection=tenant, space=space, where=filter_)
+        with self.store.writing() as connection:
+            audit.record(connection, "export", tenant, rows=report.rows)
+        return report
+
+    def parsed_values(self, texts: Mapping[str, str]) -> dict[str, Value]:
+        """Values as people type them, read by the type of their field; "" is None."""
+        fields = self.fields(self.collection())
+        return {name: parsed_value(name, written, fields) for name, written in texts.items()}
+
+    def update(self, changes: Mapping[str, Value], *, where: str) -> tuple[int, Token]:
+        """Set fields of the faces that pass the filter; give their number and the write's token."""
+        tenant = self.collection()
+        fields = self.fields(tenant)
+        filter_ = self._parsed(where, fields)
+        with self.store.writing() as connection:
+            count = update_faces(
+                connection, changes, collection=tenant, filter_=filter_, fields=fields
+            )
+            audit.record(connection, "update", tenant, faces=count)
+            return count, token(connection)
+
+    def delete(self, *, where: str) -> tuple[int, Token]:
+        """Delete the faces that pass the filter; give their number and the write's token."""
+        tenant = self.collection()
+        filter_ = self._parsed(where, self.fields(tenant))
+        with self.store.writing() as connection:
+            count = delete_faces(connection, collection=tenant, filter_=filter_)
+            audit.record(connection, "delete", tenant, faces=count)
+            return count, token(connection)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def count(self, *, where: str | None = None, collection: str | None = None) -> int:
+        """How many faces pass the filter."""
+        tenant = self.collection(collection)
+        filter_ = self._filter(where, tenant)
+        with self.store.reading() as connection:
+            return count_faces(connection, collection=tenant, filter_=filter_)
+
+    def faces(
+        self, *, where: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[FaceRecord]:
+        """Records of the faces that pass the filter, by id, those above `after`."""
+        tenant = self.collection()
+        filter_ = self._filter(where, tenant)
+        with self.store.reading() as connection:
+            return list_faces(
+                connection, collection=tenant, filter_=filter_, after=FaceId(after), limit=limit
+            )
+
+    def probe_of_picture(self, path: str | Path) -> UnitRows:
+        """The vector of a picture's largest central face, (1, d).
+
+        Raises:
+            SpaceMismatchError: the collection's vectors are of another model, or from outside.
+            RefusedImageError: the picture cannot be read, or shows no face.
+        """
+        from retrieval.image import decode
+
+        tenant = self.collection()
+        self._require_models_of(tenant)
+        try:
+            decoded = decode(Path(path).read_bytes())
+        except OSError as cause:
+            raise UsageError(f"{path} cannot be read: {cause.strerror}") from cause
+        readings = self._reader(tenant).read(decoded.pixels)
+        if not readings:
+            raise RefusedImageError(f"no face found in {path}")
+        owner = named_face(readings, box=None, width=decoded.width, height=decoded.height)
+        return unit_rows(readings[owner].vector)
+
+    def probe_of_face(self, face: int) -> UnitRows:
+        """The stored vector of a face, (1, d)."""
+        tenant = self.collection()
+        with self.store.reading() as connection:
+            space = tenants.space_of(connection, tenant)
+            return vector_of(connection, FaceId(face), collection=tenant, space=space)
+
+    def probes_of_array(self, path: Path) -> UnitRows:
+        """The vectors of a .npy file, (d,) or (n, d)."""
+        try:
+            return unit_rows(np.load(path, allow_pickle=False), dimension=self._dimension())
+        except (OSError, ValueError, EOFError) as cause:
+            raise UsageError(f"{path} is no .npy file of numbers: {cause}") from cause
+
+    def probes_of_table(self, path: Path) -> UnitRows:
+        """The column `vector` of a Parquet file, (n, d)."""
+        import pyarrow.parquet
+
+        try:
+            column = pyarrow.parquet.read_table(path, columns=["vector"])["vector"]
+        except (OSError, pyarrow.ArrowException) as cause:
+            raise UsageError(
+                f"{path} is no Parquet file with a column `vector`: {cause}"
+            ) from cause
+        return unit_rows(column.to_pylist(), dimension=self._dimension())
+
+    def search(
+        self,
+        probes: UnitRows,
+        *,
+        where: str | None = None,
+        count: int = 10,
+        recall: Recall = DEFAULT_RECALL,
+        min_similarity: float | None = None,
+        one_per_person: bool = False,
+        after: int | None = None,
+    ) -> Found:
+        """The `count` nearest faces of each probe among those that pass the filter.
+
+        Args:
+            probes: (n, d) rows of unit length, in the collection's space.
+            where: an SQL condition (DESIGN.md section 4).
+            count: at most COUNT_MAX.
+            recall: a share such as 0.95, "certified" or "exact".
+            min_similarity: leave out hits below this cosine.
+            one_per_person: keep the best hit of each person.
+            after: the token of a write that the answer has to show.
+        """
+        tenant = self.collection()
+        index = self.index(tenant)
+        if after is not None:
+            index.wait_for(Token(after), timeout_s=self.settings.after_timeout_s)
+        question = Question(
+            vectors=probes,
+            count=within(COUNT_MAX, count, what="the number of hits asked for"),
+            filter=self._filter(where, tenant),
+            recall=recall,
+            min_similarity=None if min_similarity is None else Similarity(min_similarity),
+            group_by="person" if one_per_person else None,
+        )
+        for _ in range(HYDRATE_ATTEMPTS):
+            index.refresh()
+            found = self._with_records(index.search(question), tenant)
+            if found is not None:
+                return found
+        raise StoreConflictError("faces were deleted while they were looked for. Search again")
+
+    # --- index -------------------------------------------------------------------------------
+
+    def index(self, collection: Collection) -> Index:
+        """The reader of the collection's index, opened once."""
+        with self.store.reading() as connection:
+            space = tenants.space_of(connection, collection)
+        key = (collection.id, space.id)
+        if key not in self._indexes:
+            self._indexes[key] = Index.open(
+                self.store, home=self.settings.home, collection=collection, space=space
+            )
+        return self._indexes[key]
+
+    def build_index(self) -> "BuildReport":
+        """Build a snapshot of the collection's index from the store and publish it."""
+        return self._build(self.collection())
+
+    def index_status(self) -> IndexStatus:
+        """What readers see now."""
+        index = self.index(self.collection())
+        index.refresh()
+        return index.status()
+
+    def verify_index(self) -> "VerifyReport":
+        """Hash every file of the current snapshot."""
+        from indexer.check import verify_current
+
+        tenant = self.collection()
+        with self.store.reading() as connection:
+            space = tenants.space_of(connection, tenant)
+        return verify_current(home=self.settings.home, collection=tenant, space=space)
+
+    def check(self) -> "CheckReport":
+        """Compare the index with the store, both ways."""
+        from indexer.check import check
+
+        tenant = self.collection()
+        with self.store.reading() as connection:
+            space = tenants.space_of(connection, tenant)
+        return check(self.store, self.index(tenant), collection=tenant, space=space)
+
+    # --- models ------------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> int:
+        """How many processes embed."""
+        return self.settings.workers or os.cpu_count() or 1
+
+    def model_choice(self, collection: Collection | None = None) -> "ModelChoice":
+        """Which models read pictures for a collection."""
+        from retrieval.models.choice import ModelChoice
+
+        return ModelChoice(
+            name=self.settings.models,
+            use=self.settings.use,
+            demographics=collection is not None and collection.demographics,
+        )
+
+    def licence_notice(self) -> str:
+        """What the owner of the identity model's weights allows."""
+        from retrieval.models.choice import space_of_models
+
+        space = space_of_models(self.model_choice())
+        return f"identity model {space.name}: {space.licence}"
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _filter(self, where: str | None, collection: Collection) -> Filter | None:
+        return None if where is None else self._parsed(where, self.fields(collection))
+
+    def _parsed(self, where: str, fields: Fields) -> Filter:
+        from retrieval.filters.parse import parse
+
+        return parse(where, fields)
+
+    def _dimension(self) -> int:
+        tenant = self.collection()
+        with self.store.reading() as connection:
+            return tenants.space_of(connection, tenant).dimension
+
+    def _reader(self, collection: Collection) -> "FaceReader":
+        from retrieval.models.choice import load_models
+
+        choice = self.model_choice(collection)
+        if choice not in self._readers:
+            self._readers[choice] = load_models(choice)
+        return self._readers[choice]
+
+    def _tenant_of_models(
+        self, connection: Connection, name: str | None
+    ) -> tuple[Collection, Space]:
+        """The collection for new pictures and the space of the models that read them."""
+        from retrieval.models.choice import space_of_models
+
+        tenant = tenants.collection_or_new(connection, name or self.settings.collection)
+        space = tenants.space_or_new(connection, space_of_models(self.model_choice(tenant)))
+        tenant = tenants.search_in(connection, tenant, space)
+        self._require_same_space(connection, tenant, space)
+        return tenant, space
+
+    def _require_models_of(self, collection: Collection) -> None:
+        """Raise SpaceMismatchError where the models' vectors mean nothing in the collection."""
+        from retrieval.models.choice import space_of_models
+
+        with self.store.reading() as connection:
+            models = space_of_models(self.model_choice(collection))
+            self._require_same_space(connection, collection, models)
+
+    def _require_same_space(
+        self, connection: Connection, collection: Collection, models: Space
+    ) -> None:
+        stored = tenants.space_of(connection, collection)
+        if (stored.name, stored.model_sha256) != (models.name, models.model_sha256):
+            raise SpaceMismatchError(
+                f"collection '{collection.name}' is searched in space '{stored.name}', and pictures"
+                f" are read into '{models.name}': use --models, or another collection"
+            )
+
+    def _with_records(self, answer: Answer, collection: Collection) -> Found | None:
+        """The hits with their records; None where one was deleted since the index saw it."""
+        faces = sorted({near.face for nears in answer.neighbours for near in nears})
+        with self.store.reading() as connection:
+            records = face_records(connection, faces, collection=collection)
+        if len(records) < len(faces):
+            return None
+        return Found(
+            hits=[
+                [Hit(similarity=near.similarity, record=records[near.face]) for near in nears]
+                for nears in answer.neighbours
+            ],
+            answer=answer,
+        )
+
+    def _build(self, collection: Collection) -> "BuildReport":
+        from indexer.build import build
+
+        with self.store.reading() as connection:
+            space = tenants.space_of(connection, collection)
+        return build(self.store, home=self.settings.home, collection=collection, space=space)
+
+    def _maintain_index(self, collection: Collection) -> None:
+        """Build a snapshot where so much changed that readers would feel it."""
+        from indexer.build import should_build
+
+        present = self.collection(collection.name)
+        if present.space_id is not None:
+            index = self.index(present)
+            index.refresh()
+            if should_build(index.status()):
+                self._build(present)
+
+    def _revive(self) -> None:
+        """Bring an embedded server back that was killed; any other comes back by itself."""
+        if not self.settings.database_url:
+            embedded.ensure_running(self.settings.home)

@@ -1,0 +1,230 @@
+"""Comparing store and index at one cursor, both ways.
+
+The index is brought to the very moment of the read: change log and faces come out of one
+REPEATABLE READ transaction, so every difference is a fault and none is a write in between.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from retrieval.fields import Fields
+from retrieval.filters.columns import (
+    ARROW_TYPES,
+    NULL_CODE,
+    BooleanColumn,
+    Columns,
+    IntegerColumn,
+    NumberColumn,
+    TagsColumn,
+    TextColumn,
+)
+from retrieval.index.delta import half_rows
+from retrieval.index.exact import Mask, Numbers, places_in
+from retrieval.index.snapshot import current_id, snapshots_folder, verify
+from retrieval.index.view import Part, View, advance
+from retrieval.reader import Index
+from retrieval.store.changes import changes_since, read_everything
+from retrieval.store.collections import fields_of
+from retrieval.store.database import Store
+from retrieval.values import Collection, FaceId, Space
+
+BATCH_ROWS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A face of which store and index do not say the same."""
+
+    face: FaceId
+    kind: str  # missing: not in the index; ghost: not in the store; stale: differs
+    fields: tuple[str, ...]  # what differs, "vector" included; only of a stale face
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """What the comparison found."""
+
+    store: int  # faces
+    index: int
+    differences: tuple[Difference, ...]  # by face
+
+    @property
+    def missing(self) -> int:
+        """Faces of the store that the index lacks."""
+        return sum(one.kind == "missing" for one in self.differences)
+
+    @property
+    def ghosts(self) -> int:
+        """Faces of the index that the store lacks."""
+        return sum(one.kind == "ghost" for one in self.differences)
+
+    @property
+    def stale(self) -> int:
+        """Faces that both have, with other contents."""
+        return sum(one.kind == "stale" for one in self.differences)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """Whether the current snapshot is as it was written."""
+
+    snapshot: str | None  # its id; None: nothing was built yet
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OneMoment(Store):
+    """A store whose every Arrow read happens in one transaction."""
+
+    connection: Any
+
+    @contextmanager
+    def arrow(self) -> Iterator[Any]:
+        """The one connection, which stays open."""
+        yield self.connection
+
+
+def verify_current(*, home: Path, collection: Collection, space: Space) -> VerifyReport:
+    """Hash every file of the snapshot that was published last."""
+    folder = snapshots_folder(home, collection_id=collection.id, space=space.name)
+    last = current_id(folder)
+    problems = () if last is None else tuple(verify(folder / last))
+    return VerifyReport(snapshot=last, problems=problems)
+
+
+def check(store: Store, index: Index, *, collection: Collection, space: Space) -> CheckReport:
+    """Compare every face of the store with the index, field by field and bit by bit.
+
+    To repair what is found, build the index anew.
+    """
+    fields = _fields(store, collection)
+    while True:
+        report = _compared(store, index.view, fields, collection=collection, space=space)
+        declared = _fields(store, collection)
+        if declared == fields:
+            return report
+        fields = declared
+
+
+def _compared(
+    store: Store, view: View, fields: Fields, *, collection: Collection, space: Space
+) -> CheckReport:
+    own = {one.name: getattr(store, one.name) for one in dataclasses.fields(Store)}
+    with store.arrow() as connection:
+        moment = _OneMoment(**own, connection=connection)
+        changes = changes_since(
+            moment, collection=collection, space=space, fields=fields, cursor=view.cursor
+        )
+        index = _Indexed(advance(view, changes, fields=fields))
+        with read_everything(
+            moment, collection=collection, space=space, fields=fields, batch_rows=BATCH_ROWS
+        ) as everything:
+            for batch in everything.batches:
+                index.compare(pa.Table.from_batches([batch]))
+            return index.report(store_faces=everything.rows)
+
+
+class _Indexed:
+    """The faces of a view, to be met by those of the store."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._parts = list(view.parts())
+        ids = [part.ids for part in self._parts]
+        lengths = [len(one) for one in ids]
+        joined = np.concatenate([np.empty(0, np.int64), *ids])
+        order = np.argsort(joined, kind="stable")
+        self._ids = joined[order]
+        self._part_of = np.repeat(np.arange(len(ids)), lengths)[order]
+        counted = [np.arange(length) for length in lengths]
+        self._place_in_part = np.concatenate([np.empty(0, np.int64), *counted])[order]
+        self._met = np.zeros(len(joined), np.bool_)
+        self._differences: list[Difference] = []
+
+    def compare(self, table: pa.Table) -> None:
+        """Meet some faces of the store."""
+        faces = table.column("face").to_numpy()
+        found = places_in(self._ids, faces)
+        self._met[found[found >= 0]] = True
+        self._add("missing", faces[found < 0])
+        for number, part in enumerate(self._parts):
+            mine = np.flatnonzero((found >= 0) & (self._part_of[found] == number))
+            if len(mine):
+                places = self._place_in_part[found[mine]]
+                self._compare_part(part, places, table.take(pa.array(mine)))
+
+    def report(self, *, store_faces: int) -> CheckReport:
+        """What was found, after all faces of the store were met."""
+        # A face twice in the index is met once: the other one is a ghost, too.
+        self._add("ghost", self._ids[~self._met])
+        return CheckReport(
+            store=store_faces,
+            index=len(self._ids),
+            differences=tuple(sorted(self._differences, key=lambda one: one.face)),
+        )
+
+    def _compare_part(self, part: Part, places: Numbers, table: pa.Table) -> None:
+        """Compare faces of one part, (n,), with their rows of the store."""
+        faces = table.column("face").to_numpy()
+        stored = half_rows(table.column("vector"), dimension=self._view.dimension)
+        held = part.rows.vectors[part.places[places]]
+        wrong: dict[str, Mask] = {
+            "vector": (stored.view(np.uint16) != held.view(np.uint16)).any(axis=1)
+        }
+        for name in self._view.fields:
+            values = _values(part.columns, name, part.numbers[places])
+            wrong[name] = _differing(table.column(name).combine_chunks(), values)
+        for row in np.flatnonzero(np.any(list(wrong.values()), axis=0)):
+            names = tuple(name for name, mask in wrong.items() if mask[row])
+            self._add("stale", faces[row : row + 1], fields=names)
+
+    def _add(self, kind: str, faces: npt.NDArray[np.int64], fields: tuple[str, ...] = ()) -> None:
+        self._differences += [
+            Difference(face=FaceId(face), kind=kind, fields=fields) for face in faces.tolist()
+        ]
+
+
+def _values(columns: Columns, name: str, rows: Numbers) -> pa.Array:
+    """One field in some rows of the index, as the store would give it."""
+    column, arrow_type = columns.by_name[name], ARROW_TYPES[columns.fields[name]]
+    match column:
+        case NumberColumn(values=values):
+            return pa.array(values[rows], from_pandas=True)  # NaN becomes NULL
+        case IntegerColumn(values=values, known=known):
+            return pa.array(values[rows], mask=~known[rows]).view(arrow_type)
+        case BooleanColumn(codes=codes):
+            return pa.array(codes[rows] == 1, mask=codes[rows] == NULL_CODE)
+        case TextColumn(codes=codes, ends=ends, text=text):
+            buffers = pa.py_buffer(np.ascontiguousarray(ends)), pa.py_buffer(text)
+            words = pa.LargeStringArray.from_buffers(len(ends) - 1, *buffers)
+            chosen = pa.array(codes[rows], mask=codes[rows] == NULL_CODE)
+            return words.take(chosen).cast(arrow_type)
+        case TagsColumn():
+            return pa.array(columns.get(name, rows), arrow_type)
+        case _:
+            assert_never(column)
+
+
+def _differing(stored: pa.Array, held: pa.Array) -> Mask:
+    """Where two arrays differ, (n,); NULL equals NULL."""
+    if pa.types.is_list(stored.type):
+        pairs = zip(stored.to_pylist(), held.to_pylist(), strict=True)
+        return np.array([one != other for one, other in pairs], np.bool_)
+    both_null = pc.and_(pc.is_null(stored), pc.is_null(held))
+    same = pc.or_(both_null, pc.fill_null(pc.equal(stored, held), fill_value=False))
+    differing: Mask = pc.invert(same).to_numpy(zero_copy_only=False)
+    return differing
+
+
+def _fields(store: Store, collection: Collection) -> Fields:
+    with store.reading() as connection:
+        return fields_of(connection, collection)

@@ -1,0 +1,456 @@
+"""Pictures in, faces in the store: screened, read in other processes, written in batches.
+
+What it promises: one content is one image however often it comes; a picture is in with all its
+faces or not at all; whatever is killed, running it again brings in exactly the rest. It holds no
+state of its own for that: the store knows which contents are in, and which were refused.
+
+The order of work: list -> read bytes and hash (here) -> decode, detect, embed (child processes) ->
+write (here). Batches in flight are bounded by number and by bytes.
+"""
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+from indexer.declaring import Declarations
+from indexer.embedding import ReadImage, UnreadImage, pool, read_images
+from indexer.naming import named_face
+from indexer.sources.pictures import Facts, Framing, Picture, Refused, read_bytes
+from retrieval.errors import RefusedImageError, StoreUnavailableError
+from retrieval.models.choice import ModelChoice
+from retrieval.store.collections import declare
+from retrieval.store.database import Connection, Store, token
+from retrieval.store.images import (
+    FaceFacts,
+    KnownImage,
+    NewImage,
+    NewRefusal,
+    add_images,
+    add_refusals,
+    known_images,
+    known_refusals,
+    move_image,
+    taken_external_ids,
+)
+from retrieval.values import Collection, Space, Token
+
+SCREENED_AT_ONCE: Final = 64  # pictures whose hashes are looked up in one statement
+BATCH_PICTURES: Final = 32  # about half a second of work for a process
+BATCH_BYTES: Final = 32 * 2**20  # large pictures make small batches
+BATCHES_A_WORKER: Final = 2  # one in work, one waiting
+DEATHS_MAX: Final = 3  # a picture that was in work at so many deaths of a process is refused
+STORE_ATTEMPTS: Final = 5
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedPicture:
+    """One entry of the list of refused pictures."""
+
+    path: Path
+    member: str | None
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What was done so far; `progress` callbacks get it after each step."""
+
+    images: int = 0
+    known: int = 0
+    faces: int = 0
+    refused: list[RefusedPicture] = field(default_factory=list)
+
+    @property
+    def seen(self) -> int:
+        """Pictures that are dealt with."""
+        return self.images + self.known + len(self.refused)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestReport:
+    """The outcome of one ingest."""
+
+    images: int
+    known: int
+    faces: int
+    refused: tuple[RefusedPicture, ...]
+    seconds: float
+    token: Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOptions:
+    """How pictures are read."""
+
+    choice: ModelChoice
+    framing: Framing
+    workers: int
+    keep: Callable[[bytes, Path], Path] | None  # copies an original; None: referenced in place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Screened:
+    picture: Picture
+    sha256: bytes
+    content: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    pictures: list[_Screened]
+    deaths: int = 0
+
+
+class Ingest:
+    """One run over one stream of pictures."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        collection: Collection,
+        space: Space,
+        options: IngestOptions,
+        declarations: Declarations,
+        revive: Callable[[], None],
+        progress: Callable[[Tally], None],
+    ) -> None:
+        self._store = store
+        self._collection = collection
+        self._space = space
+        self._options = options
+        self._declarations = declarations
+        self._revive = revive  # brings an embedded server back
+        self._progress = progress
+        self._tally = Tally()
+        self._seen: dict[bytes, Picture] = {}  # contents of this run
+        self._repeats: list[_Screened] = []  # contents that came again in this run
+        self._unreadable: dict[bytes, str] = {}  # contents of this run that were refused
+
+    def run(self, pictures: Iterable[Picture | Refused]) -> IngestReport:
+        """Bring all pictures in; a refused one is an entry of the report."""
+        begun = time.perf_counter()
+        ahead = _Ahead(self._options)
+        try:
+            for batch in self._batches(pictures):
+                while ahead.full:
+                    self._write(*ahead.next_done())
+                ahead.submit(batch)
+            while ahead.busy:
+                self._write(*ahead.next_done())
+        finally:
+            ahead.close()
+        for one in self._repeats:
+            self._meet_again(one)
+        return IngestReport(
+            images=self._tally.images,
+            known=self._tally.known,
+            faces=self._tally.faces,
+            refused=tuple(self._tally.refused),
+            seconds=time.perf_counter() - begun,
+            token=self._stored(token),
+        )
+
+    # --- before the models -------------------------------------------------------------------
+
+    def _batches(self, pictures: Iterable[Picture | Refused]) -> Iterator[_Batch]:
+        waiting: list[_Screened] = []
+        weight = 0
+        for screened in self._screened(pictures):
+            if waiting and weight + len(screened.content) > BATCH_BYTES:
+                yield _Batch(pictures=waiting)
+                waiting, weight = [], 0
+            waiting.append(screened)
+            weight += len(screened.content)
+            if len(waiting) == BATCH_PICTURES:
+                yield _Batch(pictures=waiting)
+                waiting, weight = [], 0
+        if waiting:
+            yield _Batch(pictures=waiting)
+
+    def _screened(self, pictures: Iterable[Picture | Refused]) -> Iterator[_Screened]:
+        """Pictures whose content is new."""
+        for group in _groups(pictures):
+            read = [one for entry in group if (one := self._read_one(entry)) is not None]
+            yield from self._unknown(read)
+            self._progress(self._tally)
+
+    def _read_one(self, entry: Picture | Refused) -> _Screened | None:
+        if isinstance(entry, Refused):
+            self._refuse(entry.path, entry.member, entry.reason)
+            return None
+        try:
+            content = read_bytes(entry)
+        except RefusedImageError as refusal:
+            self._refuse(entry.path, entry.member, str(refusal))
+            return None
+        digest = hashlib.sha256(content).digest()
+        return _Screened(picture=entry, sha256=digest, content=content)
+
+    def _unknown(self, read: Sequence[_Screened]) -> Iterator[_Screened]:
+        hashes = [one.sha256 for one in read]
+        stored = self._stored(lambda c: known_images(c, self._collection, hashes))
+        refused = self._stored(lambda c: known_refusals(c, self._collection, hashes))
+        for one in read:
+            if one.sha256 in stored:
+                self._meet_stored(one, stored[one.sha256])
+            elif one.sha256 in refused:
+                self._refuse(one.picture.path, one.picture.member, refused[one.sha256])
+            elif one.sha256 in self._seen:
+                self._repeats.append(replace(one, content=b""))
+            else:
+                self._seen[one.sha256] = one.picture
+                yield one
+
+    def _meet_stored(self, one: _Screened, known: KnownImage) -> None:
+        picture = one.picture
+        person = picture.facts.person
+        if person and known.persons and person not in known.persons:
+            self._refuse_conflict(picture, os.fsdecode(known.path))
+            return
+        self._tally.known += 1
+        if not os.path.exists(known.path):  # noqa: PTH110  # bytes that need not be text
+            path = os.fsencode(self._kept(one))
+            self._stored(lambda c: move_image(c, known.id, path=path, member=picture.member))
+
+    def _meet_again(self, one: _Screened) -> None:
+        first = self._seen[one.sha256]
+        named = {one.picture.facts.person, first.facts.person} - {None}
+        if one.sha256 in self._unreadable:
+            reason = self._unreadable[one.sha256]
+            self._refuse(one.picture.path, one.picture.member, reason)
+        elif len(named) > 1:
+            self._refuse_conflict(one.picture, str(first.path))
+        else:
+            self._tally.known += 1
+
+    def _refuse_conflict(self, picture: Picture, other: str) -> None:
+        self._refuse(
+            picture.path,
+            picture.member,
+            f"the same picture as {other!r}, which was given another person's name",
+        )
+
+    # --- after the models --------------------------------------------------------------------
+
+    def _write(self, batch: _Batch, outcomes: Sequence[ReadImage | UnreadImage]) -> None:
+        images: list[NewImage] = []
+        refusals: list[NewRefusal] = []
+        taken = self._taken_ids(batch)
+        for one, outcome in zip(batch.pictures, outcomes, strict=True):
+            read = self._fitted(one, outcome, taken=taken)
+            if isinstance(read, UnreadImage):
+                self._unreadable[one.sha256] = read.reason
+                self._refuse(one.picture.path, one.picture.member, read.reason)
+                refusals.append(_refusal(one, read))
+            else:
+                images.append(self._new_image(one, read))
+
+        def write(connection: Connection) -> int:
+            declare(connection, self._collection, self._declarations.new)
+            add_refusals(connection, refusals, collection=self._collection)
+            return add_images(connection, images, collection=self._collection, space=self._space)
+
+        self._tally.faces += self._stored(write)
+        self._tally.images += len(images)
+        self._declarations.new.clear()
+        self._progress(self._tally)
+
+    def _taken_ids(self, batch: _Batch) -> set[str]:
+        """External ids of the batch that faces in the store bear already."""
+        asked = [one.picture.facts.external_id for one in batch.pictures]
+        ids = [external_id for external_id in asked if external_id is not None]
+        if not ids:
+            return set()
+        return self._stored(lambda c: taken_external_ids(c, ids, collection=self._collection))
+
+    def _fitted(
+        self, one: _Screened, outcome: ReadImage | UnreadImage, *, taken: set[str]
+    ) -> ReadImage | UnreadImage:
+        """The outcome, refused where the picture's facts do not fit; adds its id to `taken`."""
+        facts = one.picture.facts
+        if isinstance(outcome, UnreadImage):
+            return outcome
+        try:
+            self._declarations.fitted(facts.attributes)
+        except RefusedImageError as refusal:
+            return UnreadImage(reason=str(refusal))
+        if facts.external_id in taken:
+            return UnreadImage(reason="its id is another face's")
+        if facts.external_id is not None:
+            taken.add(facts.external_id)
+        return outcome
+
+    def _new_image(self, one: _Screened, read: ReadImage) -> NewImage:
+        facts = one.picture.facts
+        owner = named_face(read.faces, box=facts.box, width=read.width, height=read.height)
+        at = facts.captured_at or read.captured_at
+        assumed = (
+            facts.captured_at_assumed_utc if facts.captured_at else read.captured_at_assumed_utc
+        )
+        owner_facts, other_facts = self._owner_facts(facts, at), self._other_facts(facts, at)
+        return NewImage(
+            sha256=one.sha256,
+            path=os.fsencode(self._kept(one)),
+            member=one.picture.member,
+            bytes=len(one.content),
+            width=read.width,
+            height=read.height,
+            format=read.format,
+            captured_at_assumed_utc=assumed,
+            faces=[
+                (reading, owner_facts if place == owner else other_facts)
+                for place, reading in enumerate(read.faces)
+            ],
+        )
+
+    def _owner_facts(self, facts: Facts, captured_at: datetime | None) -> FaceFacts:
+        """What is stated of the face that the picture's facts are about."""
+        return replace(
+            self._other_facts(facts, captured_at),
+            person=facts.person,
+            external_id=facts.external_id,
+            age=facts.age,
+            gender=facts.gender,
+            attributes=self._declarations.fitted(facts.attributes),
+        )
+
+    def _other_facts(self, facts: Facts, captured_at: datetime | None) -> FaceFacts:
+        """What is stated of every face: all that is about the picture.
+
+        Attributes are about the picture, unless a box says which face they are about.
+        """
+        about_all = {} if facts.box else self._declarations.fitted(facts.attributes)
+        return FaceFacts(
+            source=facts.source,
+            origin=facts.origin or "captured",
+            captured_at=captured_at,
+            track=facts.track,
+            frame=facts.frame,
+            tags=facts.tags,
+            attributes=about_all,
+        )
+
+    def _kept(self, one: _Screened) -> Path:
+        """Where the original will be found: in place, or its copy."""
+        path = one.picture.path.absolute()
+        return path if self._options.keep is None else self._options.keep(one.content, path)
+
+    def _refuse(self, path: Path, member: str | None, reason: str) -> None:
+        self._tally.refused.append(RefusedPicture(path=path, member=member, reason=reason))
+
+    def _stored(self, action: Callable[[Connection], Result]) -> Result:
+        """Run `action` in one transaction; a server that went away is brought back and asked again.
+
+        Every action here is idempotent, so a commit whose answer was lost does no harm.
+        """
+        for attempt in range(1, STORE_ATTEMPTS + 1):
+            try:
+                with self._store.writing() as connection:
+                    return action(connection)
+            except StoreUnavailableError:
+                if attempt == STORE_ATTEMPTS:
+                    raise
+                time.sleep(0.2 * 2**attempt)
+                self._revive()
+        raise AssertionError
+
+
+class _Ahead:
+    """Batches in work, in the order of submission; survives the death of a child process."""
+
+    def __init__(self, options: IngestOptions) -> None:
+        self._options = options
+        self._pool: ProcessPoolExecutor | None = None
+        self._waiting: deque[tuple[_Batch, Future[list[ReadImage | UnreadImage]]]] = deque()
+
+    @property
+    def full(self) -> bool:
+        return len(self._waiting) >= BATCHES_A_WORKER * self._options.workers
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting)
+
+    def submit(self, batch: _Batch) -> None:
+        try:
+            self._waiting.append((batch, self._future(batch)))
+        except BrokenProcessPool:
+            self._restart()
+            self._waiting.append((batch, self._future(batch)))
+
+    def next_done(self) -> tuple[_Batch, list[ReadImage | UnreadImage]]:
+        """Wait for the oldest batch."""
+        while True:
+            batch, future = self._waiting[0]
+            try:
+                outcomes: list[ReadImage | UnreadImage] | None = future.result()
+            except BrokenProcessPool:
+                outcomes = self._after_death(batch)
+            if outcomes is not None:
+                self._waiting.popleft()
+                return batch, outcomes
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _future(self, batch: _Batch) -> Future[list[ReadImage | UnreadImage]]:
+        if self._pool is None:
+            # The first batch opens the pool: a run over known pictures loads no model.
+            self._pool = pool(self._options.workers, choice=self._options.choice)
+        contents = [one.content for one in batch.pictures]
+        return self._pool.submit(read_images, contents, self._options.framing)
+
+    def _restart(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = None
+        batches = [batch for batch, _ in self._waiting]
+        self._waiting = deque((batch, self._future(batch)) for batch in batches)
+
+    def _after_death(self, batch: _Batch) -> list[ReadImage | UnreadImage] | None:
+        """Bring the processes back; after repeated deaths find the picture that kills them."""
+        batch.deaths += 1
+        if batch.deaths < DEATHS_MAX:
+            self._restart()
+            return None
+        outcomes = [self._alone(one) for one in batch.pictures]
+        self._restart()
+        return outcomes
+
+    def _alone(self, one: _Screened) -> ReadImage | UnreadImage:
+        with pool(1, choice=self._options.choice) as single:
+            try:
+                return single.submit(read_images, [one.content], self._options.framing).result()[0]
+            except BrokenProcessPool:
+                return UnreadImage(reason="the process that read it died each time")
+
+
+def _groups(pictures: Iterable[Picture | Refused]) -> Iterator[list[Picture | Refused]]:
+    group: list[Picture | Refused] = []
+    for picture in pictures:
+        group.append(picture)
+        if len(group) == SCREENED_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _refusal(one: _Screened, unread: UnreadImage) -> NewRefusal:
+    return NewRefusal(
+        sha256=one.sha256,
+        path=os.fsencode(one.picture.path.absolute()),
+        member=one.picture.member,
+        reason=unread.reason,
+    )
