@@ -122,6 +122,6 @@ def lfw_small(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lfw")
     wanted = set((data_dir / "lfw" / "lfw_small.txt").read_text().split())
     with tarfile.open(data_dir / "lfw" / "lfw_deepfunneled.tar.gz") as archive:
-        members = [m for m in archive if Path(m.name).name in {Path(w).name for w in wanted}]
+        members = [member for member in archive if member.name in wanted]
         archive.extractall(folder, members=members, filter="data")
     return folder / "lfw"

@@ -17,7 +17,7 @@ from retrieval.store import embedded
 from tests.acceptance.conftest import Facedex
 
 KILLS = 20
-PICTURES = 400
+PICTURES = 1_200  # more than are read while the killing lasts
 
 pytestmark = [pytest.mark.weights, pytest.mark.data, pytest.mark.timeout(400)]
 
@@ -36,7 +36,7 @@ def victim(kind: str, home: Path, ingest: subprocess.Popen[bytes]) -> int | None
         return ingest.pid
     if kind == "postgresql":
         running = embedded.status(home)
-        return None if running is None else running.pid
+        return None if running is None else running.address.pid
     children = [
         child
         for child in psutil.Process(ingest.pid).children()
@@ -58,8 +58,9 @@ def test_whatever_is_killed_every_picture_is_in_exactly_once(
     killed = dict.fromkeys(("worker", "embedder", "postgresql"), 0)
     ingest = start_ingest(home, folder)
     while sum(killed.values()) < KILLS:
-        time.sleep(random.uniform(0.1, 2.5))
+        time.sleep(random.uniform(0.2, 1.5))
         if ingest.poll() is not None:
+            assert ingest.returncode != 0, f"it was done after {sum(killed.values())} kills"
             ingest.communicate()
             ingest = start_ingest(home, folder)
             continue

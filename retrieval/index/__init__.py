@@ -1,0 +1,1 @@
+"""A mapped snapshot, what came after it, and the ways to search both."""

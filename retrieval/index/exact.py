@@ -1,0 +1,275 @@
+"""Exact search over rows of float16: what every other way of searching is measured against.
+
+The similarity of a query and a row is their cosine in float64, summed in one fixed order: the same
+bits wherever the row lies and whatever it is searched together with. Such sums are slow, so a
+faster one chooses candidates first, and all that could still be among the best are summed again:
+
+* `gather` turns the survivors into float32 and multiplies: best for many queries or few rows;
+* `FlatIndex` lets FAISS scan the float16 rows as they lie, 10 to 20 times as fast as turning them
+  into float32 first, but without dividing by their length: candidates beyond the heap's last are
+  excluded by the bounds of the lengths, or else fetched by range.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.values import FaceIds, Floats, HalfRows, UnitRows
+
+PADDING: Final = -1  # the id of a row without a face
+# float32 sums of unit vectors differ by some 1e-7; two scores within this may be in either order.
+SLACK: Final = 2e-6
+BLOCK_ROWS: Final = 8192  # 16 MiB of float32 at 512 dimensions
+EXTRA: Final = 32  # candidates fetched beyond `count`, so that lengths rarely decide
+
+Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Vectors in row order, with what scoring them needs."""
+
+    ids: FaceIds  # (n,), PADDING where there is no face
+    scales: Floats  # (n,) 1 / length, 0 where the row can't be scored
+    vectors: HalfRows  # (n, d)
+
+    @cached_property
+    def usable(self) -> Mask:
+        """Which rows may be found at all, (n,)."""
+        usable: Mask = (self.ids != PADDING) & (self.scales > 0)
+        return usable
+
+    @cached_property
+    def scale_bounds(self) -> tuple[float, float]:
+        """The smallest and the largest scale of a usable row."""
+        scales = self.scales[self.scales > 0]
+        return (float(scales.min()), float(scales.max())) if len(scales) else (1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """The answer to one query: best first, equals by face id."""
+
+    ids: FaceIds  # (m,)
+    similarities: Doubles  # (m,)
+
+
+def scales_of(vectors: HalfRows) -> Floats:
+    """1 / length of each row, (n,) float32; 0 for a row that points nowhere."""
+    scales = np.zeros(len(vectors), np.float32)
+    for begin in range(0, len(vectors), BLOCK_ROWS):
+        block = vectors[begin : begin + BLOCK_ROWS].astype(np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
+        good = np.isfinite(lengths) & (lengths > 0)
+        scales[begin : begin + BLOCK_ROWS][good] = 1 / lengths[good]
+    return scales
+
+
+def cosines(vectors: HalfRows, query: Floats) -> Doubles:
+    """The similarity of each row and the query, (n,) float64 in [-1, 1].
+
+    Each row is summed by halving, in an order that only the dimension decides.
+    """
+    wide = np.zeros((len(vectors) + 1, _power_of_two(vectors.shape[1])))
+    wide[:-1, : len(query)] = vectors
+    wide[-1, : len(query)] = query
+    dots = _sums(wide[:-1] * wide[-1])
+    squares = _sums(wide * wide)
+    similarities: Doubles = dots / (np.sqrt(squares[:-1]) * np.sqrt(squares[-1]))
+    return np.clip(similarities, -1.0, 1.0, out=similarities)
+
+
+def best(rows: Rows, query: Floats, candidates: Numbers, *, count: int) -> Hits:
+    """The `count` candidates most similar to the query, by the similarity that is promised."""
+    # Many equal pictures make many candidates: in blocks, or they would not fit into memory.
+    blocks = [candidates[i : i + BLOCK_ROWS] for i in range(0, len(candidates), BLOCK_ROWS)]
+    similarities = [cosines(rows.vectors[block], query) for block in blocks]
+    return first(rows.ids[candidates], np.concatenate([np.empty(0), *similarities]), count=count)
+
+
+def first(ids: FaceIds, similarities: Doubles, *, count: int) -> Hits:
+    """The first `count` in the order of answers: similarity descending, face id ascending."""
+    order = np.lexsort((ids, -similarities))[:count]
+    return Hits(ids=ids[order], similarities=similarities[order])
+
+
+def merged(parts: list[Hits], *, count: int) -> Hits:
+    """The best of several answers to one query, over rows that hold different faces."""
+    ids = np.concatenate([np.empty(0, np.int64), *(part.ids for part in parts)])
+    similarities = np.concatenate([np.empty(0), *(part.similarities for part in parts)])
+    return first(ids, similarities, count=count)
+
+
+def gather(rows: Rows, queries: UnitRows, *, count: int, survivors: Mask) -> list[Hits]:
+    """The best `count` survivors for each query, by one matrix product a block of rows.
+
+    Args:
+        rows: where to look.
+        queries: (q, d).
+        count: neighbours wanted, at least 1.
+        survivors: (n,) rows that may be found; a part of `rows.usable`.
+    """
+    pool = _Pool(queries=len(queries), count=count)
+    numbers = np.flatnonzero(survivors)
+    wide = np.empty((min(BLOCK_ROWS, len(numbers)), queries.shape[1]), np.float32)
+    for block in (numbers[i : i + BLOCK_ROWS] for i in range(0, len(numbers), BLOCK_ROWS)):
+        place, part = _place(block), wide[: len(block)]
+        part[:] = rows.vectors[place]
+        scores = part @ queries.T
+        scores *= rows.scales[place][:, None]
+        pool.add(block, scores)
+    return [
+        best(rows, query, candidates, count=count)
+        for query, candidates in zip(queries, pool.candidates(), strict=True)
+    ]
+
+
+class FlatIndex:
+    """FAISS's view of rows that lie somewhere in memory or in a mapped file; nothing is copied."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        dimension = rows.vectors.shape[1]
+        self._index = faiss.IndexScalarQuantizer(
+            dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
+        self._bytes = byte_view(rows.vectors)  # FAISS keeps only the address
+        self._index.codes = faiss.MaybeOwnedVectorUInt8.create_view(
+            faiss.swig_ptr(self._bytes), self._bytes.size, nobody()
+        )
+        self._index.ntotal = len(rows.vectors)
+
+    def nearest(self, queries: UnitRows, *, count: int, survivors: Mask) -> list[Hits]:
+        """The best `count` survivors for each query; arguments as for `gather`."""
+        total = int(np.count_nonzero(survivors))
+        if total == 0:
+            return [nothing() for _ in queries]
+        packed = np.packbits(survivors, bitorder="little")
+        parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(packed))
+        fetched = min(count + EXTRA, total)
+        scores, numbers = self._index.search(queries, fetched, params=parameters)
+        answers = []
+        for query, row_scores, row_numbers in zip(queries, scores, numbers, strict=True):
+            hits = best(self._rows, query, surviving(row_numbers, survivors), count=count)
+            if fetched < total and self._may_miss(hits, float(row_scores[-1]), count=count):
+                found = self._in_reach(query, hits, parameters)
+                hits = best(self._rows, query, surviving(found, survivors), count=count)
+            answers.append(hits)
+        return answers
+
+    def _may_miss(self, hits: Hits, last_score: float, *, count: int) -> bool:
+        """Whether a row that was not fetched could belong to the answer."""
+        if len(hits.ids) < count:
+            return True  # FAISS lost survivors
+        best_beyond = max(last_score * scale for scale in self._rows.scale_bounds)
+        return bool(best_beyond + SLACK >= hits.similarities[-1])
+
+    def _in_reach(self, query: Floats, hits: Hits, parameters: faiss.SearchParameters) -> Numbers:
+        """The numbers of all rows that could be as similar as the worst hit."""
+        worst = float(hits.similarities[-1]) if len(hits.ids) else -1.0
+        radius = min(worst / scale for scale in self._rows.scale_bounds) - SLACK
+        _, _, numbers = self._index.range_search(query[None], radius, params=parameters)
+        return np.unique(numbers)
+
+
+def surviving(numbers: Numbers, survivors: Mask) -> Numbers:
+    """Row numbers that FAISS found, less empty places and rows that the filter excludes."""
+    # FAISS is known to lose selectors (ENGINE.md): no hit leaves unchecked.
+    numbers = numbers[numbers >= 0]
+    return numbers[survivors[numbers]]
+
+
+def places_in(ids: FaceIds, sought: FaceIds) -> Numbers:
+    """The place of each number sought among ascending ones, -1 for one that is not there."""
+    if len(ids) == 0:
+        return np.full(len(sought), -1)
+    places = np.minimum(np.searchsorted(ids, sought), len(ids) - 1)
+    return np.where(ids[places] == sought, places, -1)
+
+
+def nothing() -> Hits:
+    """An empty answer."""
+    return Hits(ids=np.empty(0, np.int64), similarities=np.empty(0))
+
+
+def byte_view(vectors: HalfRows) -> npt.NDArray[np.uint8]:
+    """The bytes of contiguous rows, without a copy."""
+    return np.ascontiguousarray(vectors).reshape(-1).view(np.uint8)
+
+
+def nobody() -> faiss.MaybeOwnedVectorOwner:
+    """FAISS's name for memory that it must not free."""
+    return faiss.MaybeOwnedVectorUInt8().owner
+
+
+class _Pool:
+    """Candidates of many queries while blocks of rows pass by."""
+
+    def __init__(self, *, queries: int, count: int) -> None:
+        self._count = count
+        self._floors = np.full(queries, -np.inf, np.float32)  # below it nothing can be an answer
+        self._parts: list[tuple[Numbers, Numbers, Floats]] = []  # query, row, score
+        self._size = 0
+        self._size_max = queries * max(4 * count, 256)
+
+    def add(self, numbers: Numbers, scores: Floats) -> None:
+        """Keep what could still be an answer: `scores` is (rows, queries)."""
+        if len(scores) >= self._count and self._floors.min() == -np.inf:
+            kth = np.partition(scores, len(scores) - self._count, axis=0)[-self._count]
+            np.maximum(self._floors, kth - SLACK, out=self._floors)
+        kept = np.flatnonzero(scores >= self._floors)
+        places, queries = np.divmod(kept, len(self._floors))
+        self._parts.append((queries, numbers[places], scores.ravel()[kept]))
+        self._size += len(places)
+        if self._size > self._size_max:
+            self._prune()
+
+    def candidates(self) -> list[Numbers]:
+        """The rows that each query must look at again."""
+        queries, numbers, _ = self._prune()
+        return np.split(numbers, np.searchsorted(queries, np.arange(1, len(self._floors))))
+
+    def _prune(self) -> tuple[Numbers, Numbers, Floats]:
+        empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+        queries, numbers, scores = map(np.concatenate, zip(empty, *self._parts, strict=True))
+        order = np.lexsort((-scores, queries))
+        queries, numbers, scores = queries[order], numbers[order], scores[order]
+        begins, ends = (
+            np.searchsorted(queries, np.arange(len(self._floors)), side=side)
+            for side in ("left", "right")
+        )
+        full = ends - begins >= self._count
+        kth = scores[begins[full] + self._count - 1] - SLACK
+        self._floors[full] = np.maximum(self._floors[full], kth)
+        keep = scores >= self._floors[queries]
+        self._parts = [(queries[keep], numbers[keep], scores[keep])]
+        self._size = len(self._parts[0][0])
+        # Many equal rows cannot be pruned: sorting them anew for each block would be quadratic.
+        self._size_max = max(self._size_max, 2 * self._size)
+        return self._parts[0]
+
+
+def _place(numbers: Numbers) -> Numbers | slice:
+    """The same rows, as a slice where they are neighbours: a slice needn't be gathered."""
+    dense = numbers[-1] - numbers[0] + 1 == len(numbers)
+    return slice(numbers[0], numbers[-1] + 1) if dense else numbers
+
+
+def _sums(wide: Doubles) -> Doubles:
+    """The sum of each row of a power-of-two width, which `wide` is used up for."""
+    width = wide.shape[1]
+    while width > 1:
+        width //= 2
+        wide[:, :width] += wide[:, width : 2 * width]
+    return wide[:, 0].copy()
+
+
+def _power_of_two(size: int) -> int:
+    """The smallest power of two that is not below `size`."""
+    return 1 << (size - 1).bit_length()

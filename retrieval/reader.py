@@ -1,0 +1,210 @@
+"""The reader: one collection's faces in one space, searchable, as fresh as the last `refresh`.
+
+It opens the snapshot that was published last, or one before it, or reads the store where no
+snapshot can be used, and follows the change log from there. Searching never waits for following:
+a search takes the view that is there and keeps it.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from retrieval.errors import (
+    CursorTooOldError,
+    SnapshotUnusableError,
+    TokenTimeoutError,
+    UnknownNameError,
+)
+from retrieval.fields import Fields
+from retrieval.index.snapshot import (
+    Gallery,
+    Snapshot,
+    current_id,
+    open_best,
+    snapshots_folder,
+)
+from retrieval.index.view import View, advance, view_of_snapshot, view_of_store
+from retrieval.search import Answer, Question, search
+from retrieval.store.changes import Changes, changes_since, read_everything, shows
+from retrieval.store.collections import fields_of
+from retrieval.store.database import Store
+from retrieval.store.snapshots import published_snapshots
+from retrieval.values import Collection, Cursor, FaceIds, Space, Token, UnitRows, unit_rows
+
+READ_ROWS: Final = 10_000  # of one batch from the store
+POLL_SECONDS: Final = 0.02  # while somebody waits for a write
+OPEN_ATTEMPTS: Final = 3  # a builder may publish and prune while a snapshot is being opened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStatus:
+    """What a reader holds."""
+
+    snapshot: str | None  # its id; None: everything was read from the store
+    rows: int  # faces that can be found
+    snapshot_rows: int  # faces of the snapshot, those included that died since
+    dead_rows: int  # of the snapshot, gone or with a new vector
+    patched_rows: int  # of the snapshot, with new attributes
+    delta_rows: int  # faces whose vectors came after the snapshot
+    cursor: Cursor
+    problems: tuple[str, ...]  # why newer snapshots were not opened
+
+
+class Index:
+    """A searchable view of one collection in one space. Safe to share between threads."""
+
+    def __init__(self, store: Store, *, home: Path, collection: Collection, space: Space) -> None:
+        self._store = store
+        self._collection = collection
+        self._space = space
+        self._folder = snapshots_folder(home, collection_id=collection.id, space=space.name)
+        self._system_identifier = store.system_identifier()
+        self._following = threading.Lock()
+        self._problems: tuple[str, ...] = ()
+        self._seen: str | None = None  # what `current` named when the view was opened
+        self._view = self._opened()
+
+    @classmethod
+    def open(cls, store: Store, *, home: Path, collection: Collection, space: Space) -> "Index":
+        """Open the best snapshot there is and bring it up to the present.
+
+        Raises:
+            UnknownNameError: the collection was dropped.
+        """
+        return cls(store, home=home, collection=collection, space=space)
+
+    @property
+    def view(self) -> View:
+        """What a search that begins now would see."""
+        return self._view
+
+    def search(self, question: Question) -> Answer:
+        """Answer a question from the present view."""
+        return search(self._view, question)
+
+    def refresh(self) -> None:
+        """Take in what was committed, and a new snapshot if there is one."""
+        with self._following:
+            if current_id(self._folder) != self._seen:
+                self._view = self._opened()
+                return
+            try:
+                self._view = self._advanced(self._view)
+            except CursorTooOldError:
+                self._view = self._opened()
+
+    def wait_for(self, token: Token, *, timeout_s: float) -> None:
+        """Refresh until the view shows the write that gave the token.
+
+        Raises:
+            TokenTimeoutError: it did not within `timeout_s`.
+        """
+        deadline = time.perf_counter() + timeout_s
+        while not shows(self._view.cursor, token):
+            self.refresh()
+            if shows(self._view.cursor, token):
+                return
+            if time.perf_counter() > deadline:
+                raise TokenTimeoutError
+            time.sleep(POLL_SECONDS)
+
+    def vectors_of(self, faces: FaceIds) -> UnitRows:
+        """The vectors of these faces, (n, d), or UnknownNameError for one that is not there."""
+        vectors, found = self._view.vectors_of(faces)
+        if not found.all():
+            missing = ", ".join(map(str, faces[~found][:10]))
+            raise UnknownNameError(
+                f"no face {missing} with a vector of '{self._space.name}' "
+                f"in collection '{self._collection.name}'"
+            )
+        return unit_rows(vectors)
+
+    def status(self) -> IndexStatus:
+        """What the reader holds now."""
+        view = self._view
+        faces = 0 if view.snapshot is None else view.snapshot.manifest.rows
+        return IndexStatus(
+            snapshot=None if view.snapshot is None else view.snapshot.manifest.id,
+            rows=view.everything.total,
+            snapshot_rows=faces,
+            dead_rows=faces - int(np.count_nonzero(view.alive)),
+            patched_rows=sum(len(patch) for patch in view.patches),
+            delta_rows=sum(int(np.count_nonzero(one.alive)) for one in view.chunks),
+            cursor=view.cursor,
+            problems=self._problems,
+        )
+
+    def _opened(self) -> View:
+        """The view of the best snapshot, or of the store."""
+        for _ in range(OPEN_ATTEMPTS):
+            self._seen = current_id(self._folder)
+            snapshot, problems = open_best(self._folder, self._gallery())
+            self._problems = tuple(problems)
+            if snapshot is None:
+                break
+            try:
+                return self._followed(snapshot)
+            except (CursorTooOldError, SnapshotUnusableError) as problem:
+                self._problems = (*problems, str(problem))
+        return self._read()
+
+    def _followed(self, snapshot: Snapshot) -> View:
+        return self._advanced(view_of_snapshot(snapshot, fields=self._fields()))
+
+    def _advanced(self, view: View) -> View:
+        changes, fields = self._changes(view.cursor, view.fields)
+        return advance(view, changes, fields=fields)
+
+    def _changes(self, cursor: Cursor, fields: Fields) -> tuple[Changes, Fields]:
+        """What came since the cursor, with every field that may have values then."""
+        while True:
+            changes = changes_since(
+                self._store,
+                collection=self._collection,
+                space=self._space,
+                fields=fields,
+                cursor=cursor,
+            )
+            # Asked for afterwards: an attribute declared in between may have values already.
+            declared = self._fields()
+            if declared == fields:
+                return changes, fields
+            fields = declared
+
+    def _read(self) -> View:
+        """The view of the store itself."""
+        fields = self._fields()
+        while True:
+            with read_everything(
+                self._store,
+                collection=self._collection,
+                space=self._space,
+                fields=fields,
+                batch_rows=READ_ROWS,
+            ) as everything:
+                view = view_of_store(everything, dimension=self._space.dimension, fields=fields)
+            declared = self._fields()
+            if declared == fields:
+                return view
+            fields = declared
+
+    def _fields(self) -> Fields:
+        with self._store.reading() as connection:
+            return fields_of(connection, self._collection)
+
+    def _gallery(self) -> Gallery:
+        with self._store.reading() as connection:
+            published = published_snapshots(
+                connection, collection_id=self._collection.id, space_id=self._space.id
+            )
+        return Gallery(
+            system_identifier=self._system_identifier,
+            collection_id=self._collection.id,
+            space=self._space.name,
+            dimension=self._space.dimension,
+            published=published,
+        )
