@@ -11,17 +11,15 @@ write (here). Batches in flight are bounded by number and by bytes.
 import hashlib
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
+from indexer.ahead import Batch, BatchesAhead, ScreenedPicture
 from indexer.declaring import Declarations
-from indexer.embedding import ReadImage, UnreadImage, pool, read_images
+from indexer.embedding import ReadImage, UnreadImage
 from indexer.naming import named_face
 from indexer.sources.pictures import Facts, Framing, Picture, Refused, read_bytes
 from retrieval.errors import RefusedImageError, StoreUnavailableError
@@ -45,8 +43,6 @@ from retrieval.values import Collection, Space, Token
 SCREENED_AT_ONCE: Final = 64  # pictures whose hashes are looked up in one statement
 BATCH_PICTURES: Final = 32  # about half a second of work for a process
 BATCH_BYTES: Final = 32 * 2**20  # large pictures make small batches
-BATCHES_A_WORKER: Final = 2  # one in work, one waiting
-DEATHS_MAX: Final = 3  # a picture that was in work at so many deaths of a process is refused
 STORE_ATTEMPTS: Final = 5
 Result = TypeVar("Result")
 
@@ -97,19 +93,6 @@ class IngestOptions:
     keep: Callable[[bytes, Path], Path] | None  # copies an original; None: referenced in place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Screened:
-    picture: Picture
-    sha256: bytes
-    content: bytes
-
-
-@dataclass(slots=True, kw_only=True)
-class _Batch:
-    pictures: list[_Screened]
-    deaths: int = 0
-
-
 class Ingest:
     """One run over one stream of pictures."""
 
@@ -133,13 +116,17 @@ class Ingest:
         self._progress = progress
         self._tally = Tally()
         self._seen: dict[bytes, Picture] = {}  # contents of this run
-        self._repeats: list[_Screened] = []  # contents that came again in this run
+        self._repeats: list[ScreenedPicture] = []  # contents that came again in this run
         self._unreadable: dict[bytes, str] = {}  # contents of this run that were refused
 
     def run(self, pictures: Iterable[Picture | Refused]) -> IngestReport:
         """Bring all pictures in; a refused one is an entry of the report."""
         begun = time.perf_counter()
-        ahead = _Ahead(self._options)
+        ahead = BatchesAhead(
+            choice=self._options.choice,
+            framing=self._options.framing,
+            workers=self._options.workers,
+        )
         try:
             for batch in self._batches(pictures):
                 while ahead.full:
@@ -162,29 +149,29 @@ class Ingest:
 
     # --- before the models -------------------------------------------------------------------
 
-    def _batches(self, pictures: Iterable[Picture | Refused]) -> Iterator[_Batch]:
-        waiting: list[_Screened] = []
+    def _batches(self, pictures: Iterable[Picture | Refused]) -> Iterator[Batch]:
+        waiting: list[ScreenedPicture] = []
         weight = 0
         for screened in self._screened(pictures):
             if waiting and weight + len(screened.content) > BATCH_BYTES:
-                yield _Batch(pictures=waiting)
+                yield Batch(pictures=waiting)
                 waiting, weight = [], 0
             waiting.append(screened)
             weight += len(screened.content)
             if len(waiting) == BATCH_PICTURES:
-                yield _Batch(pictures=waiting)
+                yield Batch(pictures=waiting)
                 waiting, weight = [], 0
         if waiting:
-            yield _Batch(pictures=waiting)
+            yield Batch(pictures=waiting)
 
-    def _screened(self, pictures: Iterable[Picture | Refused]) -> Iterator[_Screened]:
+    def _screened(self, pictures: Iterable[Picture | Refused]) -> Iterator[ScreenedPicture]:
         """Pictures whose content is new."""
         for group in _groups(pictures):
             read = [one for entry in group if (one := self._read_one(entry)) is not None]
             yield from self._unknown(read)
             self._progress(self._tally)
 
-    def _read_one(self, entry: Picture | Refused) -> _Screened | None:
+    def _read_one(self, entry: Picture | Refused) -> ScreenedPicture | None:
         if isinstance(entry, Refused):
             self._refuse(entry.path, entry.member, entry.reason)
             return None
@@ -194,9 +181,9 @@ class Ingest:
             self._refuse(entry.path, entry.member, str(refusal))
             return None
         digest = hashlib.sha256(content).digest()
-        return _Screened(picture=entry, sha256=digest, content=content)
+        return ScreenedPicture(picture=entry, sha256=digest, content=content)
 
-    def _unknown(self, read: Sequence[_Screened]) -> Iterator[_Screened]:
+    def _unknown(self, read: Sequence[ScreenedPicture]) -> Iterator[ScreenedPicture]:
         hashes = [one.sha256 for one in read]
         stored = self._stored(lambda c: known_images(c, self._collection, hashes))
         refused = self._stored(lambda c: known_refusals(c, self._collection, hashes))
@@ -211,7 +198,7 @@ class Ingest:
                 self._seen[one.sha256] = one.picture
                 yield one
 
-    def _meet_stored(self, one: _Screened, known: KnownImage) -> None:
+    def _meet_stored(self, one: ScreenedPicture, known: KnownImage) -> None:
         picture = one.picture
         person = picture.facts.person
         if person and known.persons and person not in known.persons:
@@ -222,7 +209,7 @@ class Ingest:
             path = os.fsencode(self._kept(one))
             self._stored(lambda c: move_image(c, known.id, path=path, member=picture.member))
 
-    def _meet_again(self, one: _Screened) -> None:
+    def _meet_again(self, one: ScreenedPicture) -> None:
         first = self._seen[one.sha256]
         named = {one.picture.facts.person, first.facts.person} - {None}
         if one.sha256 in self._unreadable:
@@ -242,7 +229,7 @@ class Ingest:
 
     # --- after the models --------------------------------------------------------------------
 
-    def _write(self, batch: _Batch, outcomes: Sequence[ReadImage | UnreadImage]) -> None:
+    def _write(self, batch: Batch, outcomes: Sequence[ReadImage | UnreadImage]) -> None:
         images: list[NewImage] = []
         refusals: list[NewRefusal] = []
         taken = self._taken_ids(batch)
@@ -265,7 +252,7 @@ class Ingest:
         self._declarations.new.clear()
         self._progress(self._tally)
 
-    def _taken_ids(self, batch: _Batch) -> set[str]:
+    def _taken_ids(self, batch: Batch) -> set[str]:
         """External ids of the batch that faces in the store bear already."""
         asked = [one.picture.facts.external_id for one in batch.pictures]
         ids = [external_id for external_id in asked if external_id is not None]
@@ -274,7 +261,7 @@ class Ingest:
         return self._stored(lambda c: taken_external_ids(c, ids, collection=self._collection))
 
     def _fitted(
-        self, one: _Screened, outcome: ReadImage | UnreadImage, *, taken: set[str]
+        self, one: ScreenedPicture, outcome: ReadImage | UnreadImage, *, taken: set[str]
     ) -> ReadImage | UnreadImage:
         """The outcome, refused where the picture's facts do not fit; adds its id to `taken`."""
         facts = one.picture.facts
@@ -290,7 +277,7 @@ class Ingest:
             taken.add(facts.external_id)
         return outcome
 
-    def _new_image(self, one: _Screened, read: ReadImage) -> NewImage:
+    def _new_image(self, one: ScreenedPicture, read: ReadImage) -> NewImage:
         facts = one.picture.facts
         owner = named_face(read.faces, box=facts.box, width=read.width, height=read.height)
         at = facts.captured_at or read.captured_at
@@ -340,7 +327,7 @@ class Ingest:
             attributes=about_all,
         )
 
-    def _kept(self, one: _Screened) -> Path:
+    def _kept(self, one: ScreenedPicture) -> Path:
         """Where the original will be found: in place, or its copy."""
         path = one.picture.path.absolute()
         return path if self._options.keep is None else self._options.keep(one.content, path)
@@ -365,77 +352,6 @@ class Ingest:
         raise AssertionError
 
 
-class _Ahead:
-    """Batches in work, in the order of submission; survives the death of a child process."""
-
-    def __init__(self, options: IngestOptions) -> None:
-        self._options = options
-        self._pool: ProcessPoolExecutor | None = None
-        self._waiting: deque[tuple[_Batch, Future[list[ReadImage | UnreadImage]]]] = deque()
-
-    @property
-    def full(self) -> bool:
-        return len(self._waiting) >= BATCHES_A_WORKER * self._options.workers
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._waiting)
-
-    def submit(self, batch: _Batch) -> None:
-        try:
-            self._waiting.append((batch, self._future(batch)))
-        except BrokenProcessPool:
-            self._restart()
-            self._waiting.append((batch, self._future(batch)))
-
-    def next_done(self) -> tuple[_Batch, list[ReadImage | UnreadImage]]:
-        """Wait for the oldest batch."""
-        while True:
-            batch, future = self._waiting[0]
-            try:
-                outcomes: list[ReadImage | UnreadImage] | None = future.result()
-            except BrokenProcessPool:
-                outcomes = self._after_death(batch)
-            if outcomes is not None:
-                self._waiting.popleft()
-                return batch, outcomes
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _future(self, batch: _Batch) -> Future[list[ReadImage | UnreadImage]]:
-        if self._pool is None:
-            # The first batch opens the pool: a run over known pictures loads no model.
-            self._pool = pool(self._options.workers, choice=self._options.choice)
-        contents = [one.content for one in batch.pictures]
-        return self._pool.submit(read_images, contents, self._options.framing)
-
-    def _restart(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = None
-        batches = [batch for batch, _ in self._waiting]
-        self._waiting = deque((batch, self._future(batch)) for batch in batches)
-
-    def _after_death(self, batch: _Batch) -> list[ReadImage | UnreadImage] | None:
-        """Bring the processes back; after repeated deaths find the picture that kills them."""
-        batch.deaths += 1
-        if batch.deaths < DEATHS_MAX:
-            self._restart()
-            return None
-        outcomes = [self._alone(one) for one in batch.pictures]
-        self._restart()
-        return outcomes
-
-    def _alone(self, one: _Screened) -> ReadImage | UnreadImage:
-        with pool(1, choice=self._options.choice) as single:
-            try:
-                return single.submit(read_images, [one.content], self._options.framing).result()[0]
-            except BrokenProcessPool:
-                return UnreadImage(reason="the process that read it died each time")
-
-
 def _groups(pictures: Iterable[Picture | Refused]) -> Iterator[list[Picture | Refused]]:
     group: list[Picture | Refused] = []
     for picture in pictures:
@@ -447,7 +363,7 @@ def _groups(pictures: Iterable[Picture | Refused]) -> Iterator[list[Picture | Re
         yield group
 
 
-def _refusal(one: _Screened, unread: UnreadImage) -> NewRefusal:
+def _refusal(one: ScreenedPicture, unread: UnreadImage) -> NewRefusal:
     return NewRefusal(
         sha256=one.sha256,
         path=os.fsencode(one.picture.path.absolute()),

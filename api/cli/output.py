@@ -90,11 +90,9 @@ def fail(message: str) -> None:
 
 def printable(value: str | bytes | Path) -> str:
     """A path as it can be shown: control characters and broken bytes are escaped."""
-    shown = os.fsdecode(value)
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for one in shown
-    )
+    from indexer.sources.pictures import printable as escaped
+
+    return escaped(os.fsdecode(value))
 
 
 def table(rows: Sequence[Sequence[str]], *, header: Sequence[str]) -> str:
