@@ -26,6 +26,7 @@ VARIED_MAX: Final = 10  # pictures of one's own folder that get variants
 SAME_PLACE: Final = 0.3  # intersection over union
 SHRUNK_TO: Final = 0.7  # of each side
 CUT: Final = 0.04  # of each side, at both ends
+COMPARED: Final = "variant = 'original' AND quality >= 0.3"  # a blur in the crowd is nobody's face
 # Pictures of groups that ship inside installed packages; the first that is there is shown.
 PICTURES: Final = (
     ("insightface", "data/images/t1.jpg"),
@@ -51,7 +52,7 @@ class Shown:
     known: int
     faces: int
     refused: int
-    originals: int  # faces in the pictures that have variants
+    originals: int  # faces that were compared: in pictures with variants, of some quality
     matched: dict[str, int]  # variant -> faces whose nearest face there is the right one
     visible: dict[str, int]  # variant -> faces that lie inside it
     best: FaceRecord | None  # the original face of best quality, to go on with
@@ -77,11 +78,7 @@ def show(facedex: Facedex, pictures: Sequence[Path], *, progress: Callable[[Tall
     with manifest.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         csv.writer(file).writerows([("path", "variant"), *rows])
     report = facedex.ingest([], metadata=str(manifest), progress=progress)
-    faces = [
-        face
-        for face in facedex.faces(where="variant = 'original'", limit=10_000)
-        if _path(face) in varied
-    ]
+    faces = [face for face in facedex.faces(where=COMPARED, limit=10_000) if _path(face) in varied]
     verdicts = [
         (variant.name, verdict)
         for face in faces

@@ -33,7 +33,7 @@ def demo_command(session: Session, photos: Path | None, as_json: bool) -> None:
         searched: list[dict[str, Any]] = []
         text = [
             f"{shown.images} new pictures, {shown.faces} new faces, {shown.known} pictures known",
-            f"{shown.originals} faces in the originals; nearest in each variant, the same one for:",
+            f"{shown.originals} faces to compare; the nearest in each variant is the same one for:",
             *(
                 f"  {name}: {shown.matched[name]} of {shown.visible[name]}"
                 for name in shown.matched
