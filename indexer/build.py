@@ -184,7 +184,8 @@ def _training_sample(vectors: HalfRows, lists: int) -> Floats:
     )
     sample = vectors[np.sort(chosen)]
     scales = scales_of(sample)
-    return sample.astype(np.float32) * scales[:, None]
+    usable = scales > 0
+    return sample[usable].astype(np.float32) * scales[usable, None]
 
 
 def _write_vectors(path: Path, spool: Spool, sources: Numbers) -> Floats:

@@ -106,6 +106,7 @@ def check(store: Store, index: Index, *, collection: Collection, space: Space) -
 
     To repair what is found, build the index anew.
     """
+    index.refresh()
     fields = _fields(store, collection)
     while True:
         report = _compared(store, index.view, fields, collection=collection, space=space)

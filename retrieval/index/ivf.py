@@ -18,6 +18,7 @@ import numpy.typing as npt
 from retrieval.index.exact import (
     BLOCK_ROWS,
     EXTRA,
+    THREADS_MAX,
     Hits,
     Mask,
     Numbers,
@@ -25,6 +26,7 @@ from retrieval.index.exact import (
     best,
     byte_view,
     nobody,
+    share_work,
     surviving,
 )
 from retrieval.values import Floats, HalfRows, UnitRows
@@ -106,6 +108,7 @@ class ListIndex:
         numbers = np.empty((len(queries), fetched), np.int64)
         scores = np.empty(numbers.shape, np.float32)
         coarse = np.zeros(probed.shape, np.float32)  # unused: codes are not residuals
+        share_work(len(queries))
         # FAISS's Python wrapper takes no parameters here.
         self._index.search_preassigned_c(
             len(queries),
@@ -170,6 +173,7 @@ def list_count(rows: int) -> int:
 
 def trained_centroids(sample: Floats, *, lists: int) -> Floats:
     """Centroids by spherical k-means, (lists, d) float32 of unit length."""
+    share_work(THREADS_MAX)
     kmeans = faiss.Kmeans(
         sample.shape[1],
         lists,
@@ -192,6 +196,8 @@ def assigned(vectors: HalfRows, centroids: Floats) -> npt.NDArray[np.int32]:
     found = np.empty(len(vectors), np.int32)
     for begin in range(0, len(vectors), BLOCK_ROWS):
         block = vectors[begin : begin + BLOCK_ROWS].astype(np.float32)
+        # Only hands write NaN and infinity; such rows go to any list, where no search finds them.
+        np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         found[begin : begin + BLOCK_ROWS] = np.argmax(block @ centroids.T, axis=1)
     return found
 

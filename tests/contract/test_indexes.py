@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from retrieval.index.exact import PADDING, FlatIndex, Hits, Mask, Rows, gather, scales_of
+from retrieval.index.exact import PADDING, FlatIndex, Hits, Mask, Rows, gather, scales_of, surviving
 from retrieval.index.ivf import ListIndex, Lists, assigned, padded, trained_centroids
 from retrieval.values import UnitRows, unit_rows
 from tests.galleries import clustered_vectors
@@ -170,6 +170,11 @@ def test_a_hit_has_the_same_similarity_to_the_bit_in_every_company(kind: str) ->
     assert len(shared) >= 8
     similarity_of = dict(zip(alone.ids.tolist(), alone.similarities.tolist(), strict=True))
     assert [known[face] for face in shared] == [similarity_of[face] for face in shared]
+
+
+def test_hits_that_faiss_should_not_have_given_are_dropped() -> None:
+    survivors = np.array([True, False, True, False])
+    assert surviving(np.array([3, -1, 2, 1, 0, -1]), survivors).tolist() == [2, 0]
 
 
 def test_lists_begin_at_whole_words_of_a_bitmap() -> None:

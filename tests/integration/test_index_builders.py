@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import indexer.build
 from indexer.build import build
 from indexer.check import check
+from retrieval.errors import StoreUnavailableError
 from retrieval.index.snapshot import snapshots_folder
 from retrieval.reader import Index
 from retrieval.store.database import Store
@@ -19,6 +22,30 @@ from tests.galleries import TestGallery, gallery, unit_vectors
 
 ROWS = 300
 KILLS = 5
+
+
+def test_a_builder_that_lost_its_lock_does_not_publish(
+    faces: TestGallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = built(faces, tmp_path)
+    write = indexer.build._written
+
+    def cut_off(*given: Any, **named: Any) -> Any:
+        faces.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        return write(*given, **named)
+
+    monkeypatch.setattr(indexer.build, "_written", cut_off)
+    with pytest.raises(StoreUnavailableError):
+        built(faces, tmp_path)
+    assert opened(faces, tmp_path).status().snapshot == first
+    monkeypatch.undo()
+    second = built(faces, tmp_path)
+    assert opened(faces, tmp_path).status().snapshot == second
+
+
 BUILDER = """
 import resource, sys
 from pathlib import Path

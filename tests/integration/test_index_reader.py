@@ -237,9 +237,11 @@ def test_readers_in_threads_see_whole_views_while_writers_write(
 
 
 def test_a_row_that_somebody_wrote_past_the_checks_stops_nobody(
-    faces: TestGallery, tmp_path: Path
+    faces: TestGallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for bad in (b"\x00", bytes(16), np.full(8, np.nan, "<f2").tobytes()):
+    monkeypatch.setattr(indexer.build, "list_count", lambda _: 4)
+    hostile = [np.full(8, number, "<f2").tobytes() for number in (0, np.nan, np.inf)]
+    for bad in (b"\x00", *hostile):
         faces.execute("UPDATE vector SET data = :bad WHERE face_id = 3", bad=bad)
         assert sorted(found(asked(opened(faces, tmp_path), faces, count=ROWS))) == [
             i for i in range(1, ROWS + 1) if i != 3
