@@ -2,15 +2,17 @@
 
 Finding has to deal with scale. The detectors see faces of some 10 to 400 pixels, so a picture is
 brought to a longest side between LEAST_PX and MOST_PX. When that shows nothing, the face may fill
-the whole picture: it is looked at small, then small with a margin around it.
+the whole picture, which is then looked at small, and small with a margin around it; or it may be
+small in a large picture, which is then looked at larger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from retrieval.align import CROP_SIDE_PX, TEMPLATE, align
 from retrieval.errors import RefusedImageError
@@ -32,7 +34,8 @@ class _Look:
     margin: float  # added on each side, in parts of the longest side
 
 
-_SECOND_LOOKS: Final = (_Look(side_px=192, margin=0.0), _Look(side_px=128, margin=0.25))
+_CLOSE_LOOKS: Final = (_Look(side_px=192, margin=0.0), _Look(side_px=128, margin=0.25))
+_WIDE_PX: Final = 1_280
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,20 +130,18 @@ class FaceReader:
         return readings
 
     def _detect(self, pixels: Pixels) -> list[Detection]:
-        longest = max(pixels.shape[:2])
-        first = min(max(longest, LEAST_PX), MOST_PX)
-        found = self._look(pixels, _Look(side_px=first, margin=0.0))
-        for look in _SECOND_LOOKS:
-            if found:
-                break
+        for look in _looks(max(pixels.shape[:2])):
             found = self._look(pixels, look)
-        return found
+            if found:
+                return found
+        return []
 
     def _look(self, pixels: Pixels, look: _Look) -> list[Detection]:
         longest = max(pixels.shape[:2])
-        scale = look.side_px / (longest * (1 + 2 * look.margin))
-        shown = _scaled(pixels, scale)
-        edge = round(longest * scale * look.margin)
+        shown = _scaled(pixels, look.side_px / (longest * (1 + 2 * look.margin)))
+        # The sides of what is shown are whole pixels, so the two scales differ a little.
+        scale = np.divide(shown.shape[1::-1], pixels.shape[1::-1])
+        edge = round(max(shown.shape[:2]) * look.margin)
         if edge:
             shown = cv2.copyMakeBorder(shown, edge, edge, edge, edge, cv2.BORDER_CONSTANT)
         return [_moved(one, edge=edge, scale=scale) for one in self._detector.detect(shown)]
@@ -160,6 +161,13 @@ class FaceReader:
 _NO_CROPS: Final[Pixels] = np.empty((0, *_ALIGNED), np.uint8)
 
 
+def _looks(longest_px: int) -> Iterator[_Look]:
+    yield _Look(side_px=min(max(longest_px, LEAST_PX), MOST_PX), margin=0.0)
+    yield from _CLOSE_LOOKS
+    if longest_px > MOST_PX:
+        yield _Look(side_px=min(longest_px, _WIDE_PX), margin=0.0)
+
+
 def _scaled(pixels: Pixels, scale: float) -> Pixels:
     height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
     if (height, width) == pixels.shape[:2]:
@@ -170,17 +178,17 @@ def _scaled(pixels: Pixels, scale: float) -> Pixels:
     return scaled
 
 
-def _moved(seen: Detection, *, edge: int, scale: float) -> Detection:
+def _moved(seen: Detection, *, edge: int, scale: npt.NDArray[np.float64]) -> Detection:
     """A detection in the coordinates of the picture that was scaled and got an edge."""
     box = seen.box
     landmarks: Floats = ((seen.landmarks - edge) / scale).astype(np.float32)
     landmarks.setflags(write=False)
     return Detection(
         box=Box(
-            left=(box.left - edge) / scale,
-            top=(box.top - edge) / scale,
-            right=(box.right - edge) / scale,
-            bottom=(box.bottom - edge) / scale,
+            left=float((box.left - edge) / scale[0]),
+            top=float((box.top - edge) / scale[1]),
+            right=float((box.right - edge) / scale[0]),
+            bottom=float((box.bottom - edge) / scale[1]),
         ),
         landmarks=landmarks,
         score=seen.score,

@@ -18,7 +18,9 @@ from retrieval.models.ports import Provenance
 from retrieval.models.session import Device, Session
 from retrieval.values import Box, Detection, Floats, Pixels
 
-SCORE_MIN: Final = 0.5  # InsightFace's default; docs/adr has what it finds and misses
+# InsightFace's default. The main face of 1,580 LFW pictures never scores below 0.58; of 62 other
+# finds that score 0.5 to 0.6, 24 have vectors like those of faces: cut off, or in the background.
+SCORE_MIN: Final = 0.5
 OVERLAP_MAX: Final = 0.4  # InsightFace's default
 STRIDES: Final = (8, 16, 32)
 ANCHORS: Final = 2

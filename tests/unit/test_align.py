@@ -28,7 +28,7 @@ def some_landmarks(seed: int) -> Floats:
 
 def matrix_of_scikit_image(landmarks: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     template = TEMPLATE.astype(landmarks.dtype)
-    return SimilarityTransform.from_estimate(landmarks, template).params[:2].astype(np.float64)
+    return np.asarray(SimilarityTransform.from_estimate(landmarks, template).params[:2], np.float64)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -41,7 +41,7 @@ def test_the_matrix_is_that_of_scikit_image(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_crop_is_that_of_insightface(seed: int) -> None:
     picture = RANDOM.integers(0, 256, (600, 800, 3), np.uint8)
-    landmarks = some_landmarks(seed) / 10 + 200
+    landmarks = (some_landmarks(seed) / 10 + 200).astype(np.float32)
     matrix = matrix_of_scikit_image(landmarks)
     expected = cv2.warpAffine(picture, matrix, (CROP_SIDE_PX, CROP_SIDE_PX), borderValue=0.0)
     differing = (align(picture, landmarks) != expected).any(axis=2)

@@ -20,7 +20,7 @@ def seen_from(pose: Pose) -> Floats:
     shake = [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
     tilt = [[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]]
     turned = _FACE @ (np.array(tilt) @ np.array(shake) @ np.array(nod)).T
-    return (turned[:, :2] * 40 + [300, 200]).astype(np.float32)
+    return np.asarray(turned[:, :2] * 40 + [300, 200], np.float32)
 
 
 @given(yaw=angles, pitch=angles, roll=st.floats(-170, 170))
@@ -55,8 +55,8 @@ def picture() -> Pixels:
         cv2.resize(random.integers(0, 256, (side, side, 3), np.uint8), (112, 112))
         for side in (4, 8, 16, 32, 64, 112)
     ]
-    mixed: Pixels = np.mean(layers, axis=0).astype(np.uint8)
-    return mixed
+    mixed = np.mean(layers, axis=0)
+    return np.asarray(np.clip((mixed - mixed.mean()) * 3 + 128, 0, 255), np.uint8)
 
 
 def quality(
