@@ -1,0 +1,1 @@
+"""Measurements of whole paths, each a command that prints one JSON line."""

@@ -19,9 +19,9 @@ import pytest
 from sqlalchemy import text
 
 import indexer.worker
-from indexer.sources.pictures import Framing
 from indexer.jobs import IngestRequest, JobRecord, JobReport, JobState, jobs, queue_ingest
 from indexer.pipeline import RefusedPicture, Tally
+from indexer.sources.pictures import Framing
 from indexer.worker import HEARTBEAT_TIMEOUT, Until, queries, run_worker
 from retrieval.errors import RefusedImageError, StoreUnavailableError
 from retrieval.store.collections import collection_or_new, drop_collection
