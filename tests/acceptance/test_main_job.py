@@ -130,3 +130,68 @@ def test_every_result_is_one_json_object(facedex: Facedex) -> None:
         ran = facedex(*words, "--json")
         assert ran.status == 0, (words, ran.err)
         assert isinstance(json.loads(ran.out), dict), words
+
+
+def test_a_moved_picture_is_found_again_and_a_copied_one_needs_no_original(
+    facedex: Facedex, tmp_path: Path, home: Path
+) -> None:
+    first, second = tmp_path / "first.jpg", tmp_path / "second.jpg"
+    pictures.astronaut().save(first, quality=95)
+    facedex("ingest", str(first))
+    first.rename(second)
+    assert facedex("ingest", str(second), "--json").json["known"] == 1
+    assert facedex("list", "--json").json["faces"][0]["image"] == str(second)
+    second.unlink()
+    pictures.group().save(first, quality=95)
+    facedex("ingest", str(first), "--copy", "-c", "copied")
+    first.unlink()
+    copy = Path(facedex("list", "-c", "copied", "--json").json["faces"][0]["image"])
+    assert copy.is_relative_to(home / "originals")
+    assert copy.read_bytes() == pictures.encoded(pictures.group(), "JPEG", quality=95)
+
+
+def test_a_shard_brings_its_attributes(facedex: Facedex, tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    shard = tmp_path / "00000.tar"
+    sidecar = json.dumps({"album": "space", "year": 1999, "rating": 4.5}).encode()
+    with tarfile.open(shard, "w") as archive:
+        for name, content in (
+            ("a.jpg", pictures.encoded(pictures.astronaut(), "JPEG", quality=90)),
+            ("a.json", sidecar),
+            ("b.jpg", b"broken"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    ran = facedex("ingest", str(shard), "--source", "shards", "--json")
+    assert ran.status == 0, ran.err
+    assert [one["path"] for one in ran.json["refused"]] == [f"{shard}!b.jpg"]
+    where = "album = 'space' AND year = 1999 AND rating > 4 AND source = 'shards'"
+    assert facedex("list", "--where", where, "--json").json["faces"][0]["image"] == f"{shard}!a.jpg"
+
+
+def test_a_queued_ingest_is_done_by_the_worker(facedex: Facedex, tmp_path: Path) -> None:
+    pictures.group().save(tmp_path / "group.jpg", quality=95)
+    job = facedex("ingest", str(tmp_path / "group.jpg"), "--later", "--json").json["job"]
+    assert facedex("worker", "--drain", "--json").status == 0
+    (record,) = facedex("jobs", "--json").json["jobs"]
+    assert (record["id"], record["state"]) == (job, "done")
+    assert facedex("count", "--json").json == {"count": 6}
+
+
+def test_commercial_use_refuses_research_weights_and_takes_sface(
+    facedex: Facedex, tmp_path: Path
+) -> None:
+    pictures.astronaut().save(tmp_path / "one.jpg", quality=95)
+    refused = facedex("--use", "commercial", "--models", "arcface", "ingest", str(tmp_path))
+    assert refused.status == 2
+    assert "commercially" in refused.err
+    assert facedex("--use", "commercial", "ingest", str(tmp_path)).status == 0
+    assert [space["name"] for space in facedex("space", "list", "--json").json["spaces"]] == [
+        "sface@1"
+    ]
+    mixed = facedex("search", "--image", str(tmp_path / "one.jpg"))
+    assert mixed.status == 2
+    assert "sface@1" in mixed.err
