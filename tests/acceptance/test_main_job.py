@@ -177,7 +177,7 @@ def test_a_queued_ingest_is_done_by_the_worker(facedex: Facedex, tmp_path: Path)
     job = facedex("ingest", str(tmp_path / "group.jpg"), "--later", "--json").json["job"]
     assert facedex("worker", "--drain", "--json").status == 0
     (record,) = facedex("jobs", "--json").json["jobs"]
-    assert (record["id"], record["state"]) == (job, "done")
+    assert (record["job"], record["state"]) == (job, "done")
     assert facedex("count", "--json").json == {"count": 6}
 
 
