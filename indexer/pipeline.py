@@ -79,6 +79,7 @@ class IngestReport:
     known: int
     faces: int
     refused: tuple[RefusedPicture, ...]
+    left_out: tuple[str, ...]  # names in sidecars that cannot be attributes
     seconds: float
     token: Token
 
@@ -143,6 +144,7 @@ class Ingest:
             known=self._tally.known,
             faces=self._tally.faces,
             refused=tuple(self._tally.refused),
+            left_out=tuple(sorted(self._declarations.left_out)),
             seconds=time.perf_counter() - begun,
             token=self._stored(token),
         )
@@ -193,9 +195,9 @@ class Ingest:
             elif one.sha256 in refused:
                 self._refuse(one.picture.path, one.picture.member, refused[one.sha256])
             elif one.sha256 in self._seen:
-                self._repeats.append(replace(one, content=b""))
+                self._repeats.append(_emptied(one))
             else:
-                self._seen[one.sha256] = one.picture
+                self._seen[one.sha256] = _emptied(one).picture
                 yield one
 
     def _meet_stored(self, one: ScreenedPicture, known: KnownImage) -> None:
@@ -350,6 +352,11 @@ class Ingest:
                 time.sleep(0.2 * 2**attempt)
                 self._revive()
         raise AssertionError
+
+
+def _emptied(one: ScreenedPicture) -> ScreenedPicture:
+    """The same without its bytes: they are not held for the length of a run."""
+    return replace(one, content=b"", picture=replace(one.picture, content=None))
 
 
 def _groups(pictures: Iterable[Picture | Refused]) -> Iterator[list[Picture | Refused]]:

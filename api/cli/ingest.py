@@ -99,6 +99,8 @@ def ingest_command(
             note(notice)
         with ingest_bar(listing.count()) as progress:
             report = facedex.run_ingest(request, progress=progress)
+    if report.left_out:
+        note(f"left out, since these names cannot be attributes: {', '.join(report.left_out)}")
     for refused in report.refused[:REFUSED_SHOWN_MAX]:
         note(f"refused {printable(refused.path)}: {refused.reason}")
     if len(report.refused) > REFUSED_SHOWN_MAX:
@@ -116,6 +118,7 @@ def ingest_command(
                 }
                 for refused in report.refused
             ],
+            "left_out": report.left_out,
             "seconds": round(report.seconds, 3),
             "token": report.token,
         },
