@@ -94,6 +94,20 @@ def test_a_manifest_naming_missing_files_refuses_those(facedex: Facedex, zoo: Pa
     assert hit["person"] == "Ann"
 
 
+def test_one_picture_under_two_names_is_refused_with_both_paths(
+    facedex: Facedex, zoo: Path
+) -> None:
+    manifest = zoo / "people.csv"
+    manifest.write_text("path,person\ngood.jpg,Ann\nsame-again.jpg,Ben\nturned.jpg,Ann\n")
+    ran = facedex("ingest", "--metadata", str(manifest), "--json")
+    (refused,) = ran.json["refused"]
+    assert Path(refused["path"]).name == "same-again.jpg"
+    assert str(zoo / "good.jpg") in refused["reason"]
+    assert "Ann" not in refused["reason"]
+    assert "Ben" not in refused["reason"]
+    assert facedex("count", "--where", "person = 'Ann'", "--json").json == {"count": 2}
+
+
 @pytest.mark.parametrize(
     ("where", "word"),
     [

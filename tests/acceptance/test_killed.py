@@ -24,7 +24,10 @@ pytestmark = [pytest.mark.weights, pytest.mark.data, pytest.mark.timeout(400)]
 
 def start_ingest(home: Path, folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "facedex", "--home", str(home), "ingest", str(folder), "--json"],
+        [
+            *(sys.executable, "-m", "facedex", "--home", str(home)),
+            *("ingest", str(folder), "--workers", "1", "--json"),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -58,7 +61,7 @@ def test_whatever_is_killed_every_picture_is_in_exactly_once(
     killed = dict.fromkeys(("worker", "embedder", "postgresql"), 0)
     ingest = start_ingest(home, folder)
     while sum(killed.values()) < KILLS:
-        time.sleep(random.uniform(0.2, 1.5))
+        time.sleep(random.uniform(0.1, 1.2))
         if ingest.poll() is not None:
             assert ingest.returncode != 0, f"it was done after {sum(killed.values())} kills"
             ingest.communicate()
