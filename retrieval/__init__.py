@@ -13,6 +13,7 @@ The stages, in the order in which a picture passes them:
     index      index/                     a mapped snapshot, and what came after it
     plan       plan.py                    how to answer, and why; pure
     search     search.py                  the answer
+    read       reader.py                  `Index`: a view that follows the store
 
 `values.py` holds what the stages pass along, `fields.py` what a filter may name, `limits.py` every
 limit, `errors.py` every error, `settings.py` every knob. Importing this package loads none of it.
