@@ -1,9 +1,10 @@
-"""The write path: sources -> pipeline -> store, bulk import and export, index building, workers.
+"""The write path: what fills the store, and what is built from it.
 
-sources/     what the user named -> pictures, one after another, with their facts
-pipeline.py  pictures -> faces in the store, in batches, over several processes
-bulk/        Parquet and other systems' vectors -> the store, and back out
-build.py     the store -> a published snapshot
-check.py     store against index, both ways
-worker.py    jobs that wait in PostgreSQL
+sources/      what the user named -> pictures, one after another, with their facts
+pipeline.py   pictures -> faces in the store; `ahead` keeps the processes of `embedding` busy,
+              `naming` and `declaring` settle what is stated of a face, `originals` copies
+bulk/         Parquet and other systems' vectors -> the store, and back out
+build.py      the store -> a snapshot: `spool` streams, `selfcheck` doubts, `publish` shows it
+check.py      store against index, both ways
+jobs.py       what waits in PostgreSQL; `worker` carries it out
 """
