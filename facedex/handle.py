@@ -354,7 +354,8 @@ class Facedex:
         readings = self._reader(tenant).read(decoded.pixels)
         if not readings:
             raise RefusedImageError(f"no face found in {path}")
-        owner = named_face(readings, box=None, width=decoded.width, height=decoded.height)
+        boxes = [reading.detection.box for reading in readings]
+        owner = named_face(boxes, box=None, width=decoded.width, height=decoded.height)
         return unit_rows(readings[owner].vector)
 
     def probe_of_face(self, face: int) -> UnitRows:

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from retrieval.values import Box, FaceReading
+from retrieval.values import Box
 
 
-def named_face(readings: Sequence[FaceReading], *, box: Box | None, width: int, height: int) -> int:
+def named_face(boxes: Sequence[Box], *, box: Box | None, width: int, height: int) -> int:
     """The place of the face that a picture's `person` names; the others stay unnamed.
 
     The only face; else the one that overlaps `box` most; else the largest central one. A picture
     with no face at that box names its largest central face.
     """
-    boxes = [reading.detection.box for reading in readings]
     if box is not None:
         overlaps = [overlap(one, box) for one in boxes]
         if max(overlaps) > 0:

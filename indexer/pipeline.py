@@ -28,17 +28,20 @@ from retrieval.store.collections import declare
 from retrieval.store.database import Connection, Store, token
 from retrieval.store.images import (
     FaceFacts,
+    KnownFaces,
     KnownImage,
     NewImage,
     NewRefusal,
     add_images,
     add_refusals,
+    fill_in,
+    known_faces,
     known_images,
     known_refusals,
     move_image,
     taken_external_ids,
 )
-from retrieval.values import Collection, Space, Token
+from retrieval.values import Box, Collection, FaceId, ImageId, Space, Token
 
 SCREENED_AT_ONCE: Final = 64  # pictures whose hashes are looked up in one statement
 BATCH_PICTURES: Final = 32  # about half a second of work for a process
@@ -92,6 +95,25 @@ class IngestOptions:
     framing: Framing
     workers: int
     keep: Callable[[bytes, Path], Path] | None  # copies an original; None: referenced in place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LaterFacts:
+    """What is stated of a picture that is stored already."""
+
+    image: ImageId
+    box: Box | None
+    owner: FaceFacts
+    other: FaceFacts
+
+    def by_face(self, known: KnownFaces) -> dict[FaceId, FaceFacts]:
+        """What is stated of each of its faces."""
+        boxes = list(known.boxes.values())
+        named = named_face(boxes, box=self.box, width=known.width, height=known.height)
+        return {
+            face: self.owner if place == named else self.other
+            for place, face in enumerate(known.boxes)
+        }
 
 
 class Ingest:
@@ -189,10 +211,12 @@ class Ingest:
         hashes = [one.sha256 for one in read]
         stored = self._stored(lambda c: known_images(c, self._collection, hashes))
         refused = self._stored(lambda c: known_refusals(c, self._collection, hashes))
+        met = [self._meet_stored(o, stored[o.sha256]) for o in read if o.sha256 in stored]
+        self._fill_in([later for later in met if later is not None])
         for one in read:
             if one.sha256 in stored:
-                self._meet_stored(one, stored[one.sha256])
-            elif one.sha256 in refused:
+                continue
+            if one.sha256 in refused:
                 self._refuse(one.picture.path, one.picture.member, refused[one.sha256])
             elif one.sha256 in self._seen:
                 self._repeats.append(_emptied(one))
@@ -200,16 +224,48 @@ class Ingest:
                 self._seen[one.sha256] = _emptied(one).picture
                 yield one
 
-    def _meet_stored(self, one: ScreenedPicture, known: KnownImage) -> None:
+    def _meet_stored(self, one: ScreenedPicture, known: KnownImage) -> _LaterFacts | None:
+        """Count a known picture; give what is stated of it now."""
         picture = one.picture
         person = picture.facts.person
         if person and known.persons and person not in known.persons:
             self._refuse_conflict(picture, os.fsdecode(known.path))
-            return
+            return None
+        try:
+            later = self._later_facts(picture.facts, known)
+        except RefusedImageError as refusal:
+            self._refuse(picture.path, picture.member, str(refusal))
+            return None
         self._tally.known += 1
         if not os.path.exists(known.path):  # noqa: PTH110  # bytes that need not be text
             path = os.fsencode(self._kept(one))
             self._stored(lambda c: move_image(c, known.id, path=path, member=picture.member))
+        return later
+
+    def _fill_in(self, later: Sequence[_LaterFacts]) -> None:
+        """State of known pictures' faces what was not known of them before."""
+        if not later:
+            return
+
+        def write(connection: Connection) -> None:
+            declare(connection, self._collection, self._declarations.new)
+            faces = known_faces(connection, [one.image for one in later])
+            stated: dict[FaceId, FaceFacts] = {}
+            for one in later:
+                if one.image in faces:
+                    stated |= one.by_face(faces[one.image])
+            fill_in(connection, stated, collection=self._collection)
+
+        self._stored(write)
+        self._declarations.new.clear()
+
+    def _later_facts(self, facts: Facts, known: KnownImage) -> _LaterFacts | None:
+        """What is stated of a known picture; None: nothing."""
+        owner = self._owner_facts(facts, facts.captured_at)
+        other = self._other_facts(facts, facts.captured_at)
+        if owner == other == FaceFacts(origin=other.origin):
+            return None
+        return _LaterFacts(image=known.id, box=facts.box, owner=owner, other=other)
 
     def _meet_again(self, one: ScreenedPicture) -> None:
         first = self._seen[one.sha256]
@@ -281,7 +337,8 @@ class Ingest:
 
     def _new_image(self, one: ScreenedPicture, read: ReadImage) -> NewImage:
         facts = one.picture.facts
-        owner = named_face(read.faces, box=facts.box, width=read.width, height=read.height)
+        boxes = [reading.detection.box for reading in read.faces]
+        owner = named_face(boxes, box=facts.box, width=read.width, height=read.height)
         at = facts.captured_at or read.captured_at
         assumed = (
             facts.captured_at_assumed_utc if facts.captured_at else read.captured_at_assumed_utc

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from retrieval.store.database import copy
 from retrieval.values import (
+    Box,
     Collection,
     FaceId,
     FaceReading,
@@ -54,6 +55,39 @@ _INSERT_REFUSALS: Final = text("""
         CAST(:reason AS text[]))
     ORDER BY 1, 2
     ON CONFLICT (collection_id, sha256) DO UPDATE SET path = excluded.path, reason = excluded.reason
+""")
+_FACES_OF: Final = text("""
+    SELECT image.id AS image, image.width, image.height, face.id AS face, face.box
+    FROM image JOIN face ON face.image_id = image.id
+    WHERE image.id = ANY(:images) AND face.box IS NOT NULL
+    ORDER BY image.id, face.id
+""")
+# What is known stays; equal rows are not written, so that a second time changes nothing.
+_FILL_IN: Final = text("""
+    WITH filled AS (
+        SELECT face.id, coalesce(face.person_id, stated.person) AS person_id,
+            coalesce(face.age, stated.age) AS age, coalesce(face.gender, stated.gender) AS gender,
+            coalesce(face.source, stated.source) AS source,
+            coalesce(face.captured_at, stated.captured_at) AS captured_at,
+            coalesce(face.track, stated.track) AS track,
+            coalesce(face.frame, stated.frame) AS frame,
+            coalesce(face.tags, stated.tags) AS tags,
+            stated.attributes || face.attributes AS attributes
+        FROM face JOIN jsonb_to_recordset(CAST(:stated AS jsonb)) AS stated (
+            face bigint, person bigint, age double precision, gender text, source text,
+            captured_at timestamptz, track text, frame bigint, tags text[], attributes jsonb
+        ) ON stated.face = face.id
+    )
+    UPDATE face SET (person_id, age, gender, source, captured_at, track, frame, tags, attributes) =
+        (filled.person_id, filled.age, filled.gender, filled.source, filled.captured_at,
+         filled.track, filled.frame, filled.tags, filled.attributes)
+    FROM filled
+    WHERE face.id = filled.id
+        AND (face.person_id, face.age, face.gender, face.source, face.captured_at,
+             face.track, face.frame, face.tags, face.attributes)
+        IS DISTINCT FROM
+            (filled.person_id, filled.age, filled.gender, filled.source, filled.captured_at,
+             filled.track, filled.frame, filled.tags, filled.attributes)
 """)
 _FACE_IDS: Final = text("""
     SELECT nextval(pg_get_serial_sequence('face', 'id')) FROM generate_series(1, :count)
@@ -131,6 +165,15 @@ class KnownImage:
     persons: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFaces:
+    """The faces of a stored picture."""
+
+    width: int  # of the picture, in pixels
+    height: int
+    boxes: dict[FaceId, Box]
+
+
 def known_images(
     connection: Connection, collection: Collection, hashes: Sequence[bytes]
 ) -> dict[bytes, KnownImage]:
@@ -182,6 +225,42 @@ def move_image(connection: Connection, image: ImageId, *, path: bytes, member: s
         text("UPDATE image SET path = :path, member = :member WHERE id = :id"),
         {"path": path, "member": member, "id": image},
     )
+
+
+def known_faces(connection: Connection, images: Sequence[ImageId]) -> dict[ImageId, KnownFaces]:
+    """The faces of stored pictures and where they lie."""
+    found: dict[ImageId, KnownFaces] = {}
+    for row in connection.execute(_FACES_OF, {"images": list(images)}):
+        faces = found.setdefault(
+            ImageId(row.image), KnownFaces(width=row.width, height=row.height, boxes={})
+        )
+        box = Box(**dict(zip(Box.__slots__, row.box, strict=True)))
+        faces.boxes[FaceId(row.face)] = box
+    return found
+
+
+def fill_in(
+    connection: Connection, stated: Mapping[FaceId, FaceFacts], *, collection: Collection
+) -> None:
+    """State of faces what was not known of them; what is known stays."""
+    names = [facts.person for facts in stated.values() if facts.person]
+    persons = persons_named(connection, names, collection=collection)
+    rows = [
+        {
+            "face": face,
+            "person": persons.get(facts.person or ""),
+            "age": facts.age,
+            "gender": facts.gender,
+            "source": facts.source,
+            "captured_at": json_value(facts.captured_at),
+            "track": facts.track,
+            "frame": facts.frame,
+            "tags": json_value(facts.tags),
+            "attributes": {name: json_value(value) for name, value in facts.attributes.items()},
+        }
+        for face, facts in stated.items()
+    ]
+    connection.execute(_FILL_IN, {"stated": json.dumps(rows)})
 
 
 def add_images(

@@ -195,3 +195,19 @@ def test_commercial_use_refuses_research_weights_and_takes_sface(
     mixed = facedex("search", "--image", str(tmp_path / "one.jpg"))
     assert mixed.status == 2
     assert "sface@1" in mixed.err
+
+
+def test_facts_that_come_later_fill_in_what_was_not_known(facedex: Facedex, tmp_path: Path) -> None:
+    pictures.astronaut().save(tmp_path / "one.jpg", quality=95)
+    pictures.group().save(tmp_path / "six.jpg", quality=95)
+    assert facedex("ingest", str(tmp_path), "--json").json["images"] == 2
+    manifest = tmp_path / "people.csv"
+    manifest.write_text("path,person,year\none.jpg,Ann,2020\nsix.jpg,,2021\n")
+    later = facedex("ingest", str(tmp_path), "--metadata", str(manifest), "--json").json
+    assert (later["images"], later["known"]) == (0, 2)
+    assert facedex("count", "--where", "year = 2021", "--json").json == {"count": 6}
+    (ann,) = facedex("list", "--where", "person = 'Ann'", "--json").json["faces"]
+    assert ann["attributes"]["year"] == 2020
+    manifest.write_text("path,person,year\none.jpg,Ann,1999\n")
+    facedex("ingest", "--metadata", str(manifest))
+    assert facedex("count", "--where", "year = 1999", "--json").json == {"count": 0}

@@ -33,6 +33,8 @@ from retrieval.store.images import (
     NewRefusal,
     add_images,
     add_refusals,
+    fill_in,
+    known_faces,
     known_images,
     known_refusals,
     persons_named,
@@ -281,3 +283,32 @@ def test_names_are_checked(store: Store, gallery: tuple[Collection, Space]) -> N
         tenants.create_collection(connection, "a b", demographics=False)
     with pytest.raises(UsageError, match="already"), store.writing() as connection:
         tenants.create_collection(connection, "gallery", demographics=False)
+
+
+def test_what_comes_later_fills_gaps_once_and_overwrites_nothing(
+    store: Store, gallery: tuple[Collection, Space]
+) -> None:
+    collection, _ = gallery
+    with store.reading() as connection:
+        records = list_faces(
+            connection, collection=collection, filter_=None, after=FaceId(0), limit=9
+        )
+    facts = FaceFacts(person="Cleo", source="late", captured_at=WHEN, attributes={"year": 1999})
+
+    def changes() -> int:
+        with store.writing() as connection:
+            fill_in(connection, {r.face: facts for r in records}, collection=collection)
+        with store.reading() as connection:
+            return int(connection.scalar(text("SELECT count(*) FROM face_change")) or 0)
+
+    once, twice = changes(), changes()
+    assert once == twice
+    assert persons_where(store, collection, "source = 'late'") == ["Ann", "Ben"]
+    assert persons_where(store, collection, "person = 'Cleo' AND source = 'web'") == ["Cleo"]
+    assert persons_where(store, collection, "year = 2020") == ["Ann"]
+    assert persons_where(store, collection, "year = 1999") == ["Ben", "Cleo"]
+    with store.reading() as connection:
+        images = list(connection.scalars(text("SELECT id FROM image ORDER BY id")))
+        faces = known_faces(connection, images)
+    assert [len(faces[image].boxes) for image in images] == [1, 2]
+    assert (faces[images[0]].width, faces[images[0]].height) == (100, 200)

@@ -1,27 +1,14 @@
-import numpy as np
 import pytest
 
 from indexer.naming import named_face, overlap
-from retrieval.values import Box, Detection, FaceReading, Pose, Quality
+from retrieval.values import Box
 
 
-def _reading(left: float, top: float, side: float) -> FaceReading:
-    return FaceReading(
-        detection=Detection(
-            box=Box(left=left, top=top, right=left + side, bottom=top + side),
-            landmarks=np.zeros((5, 2), np.float32),
-            score=0.9,
-        ),
-        pose=Pose(yaw=0, pitch=0, roll=0),
-        quality=Quality(
-            total=1, size=1, sharpness=1, frontality=1, detector_score=1, vector_norm=1
-        ),
-        vector=np.ones(1, np.float32),
-        estimates={},
-    )
+def _box(left: float, top: float, side: float) -> Box:
+    return Box(left=left, top=top, right=left + side, bottom=top + side)
 
 
-CORNER, MIDDLE, SMALL_MIDDLE = _reading(0, 0, 60), _reading(70, 70, 60), _reading(95, 95, 10)
+CORNER, MIDDLE, SMALL_MIDDLE = _box(0, 0, 60), _box(70, 70, 60), _box(95, 95, 10)
 
 
 def test_the_only_face_is_named() -> None:
