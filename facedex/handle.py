@@ -7,7 +7,7 @@ short and only connect the stages. Models and indexes are opened when they are f
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -341,19 +341,20 @@ class Facedex:
 
         Raises:
             SpaceMismatchError: the collection's vectors are of another model, or from outside.
-            RefusedImageError: the picture cannot be read, or shows no face.
+            UsageError: the picture cannot be read, or shows no face.
         """
+        from indexer.sources.pictures import Picture, printable, read_bytes
         from retrieval.image import decode
 
         tenant = self.collection()
         self._require_models_of(tenant)
         try:
-            decoded = decode(Path(path).read_bytes())
-        except OSError as cause:
-            raise UsageError(f"{path} cannot be read: {cause.strerror}") from cause
-        readings = self._reader(tenant).read(decoded.pixels)
+            decoded = decode(read_bytes(Picture(path=Path(path))))
+            readings = self._reader(tenant).read(decoded.pixels)
+        except RefusedImageError as refusal:
+            raise UsageError(f"{printable(path)} is no probe: {refusal}") from refusal
         if not readings:
-            raise RefusedImageError(f"no face found in {path}")
+            raise UsageError(f"{printable(path)} is no probe: no face found")
         boxes = [reading.detection.box for reading in readings]
         owner = named_face(boxes, box=None, width=decoded.width, height=decoded.height)
         return unit_rows(readings[owner].vector)
@@ -574,7 +575,9 @@ class Facedex:
             index = self.index(present)
             index.refresh()
             if should_build(index.status()):
-                self._build(present)
+                # Whoever builds at this moment does it for us; what it misses is in the delta.
+                with suppress(StoreConflictError):
+                    self._build(present)
 
     def _revive(self) -> None:
         """Bring an embedded server back that was killed; any other comes back by itself."""

@@ -22,7 +22,7 @@ from indexer.declaring import Declarations
 from indexer.embedding import ReadImage, UnreadImage
 from indexer.naming import named_face
 from indexer.sources.pictures import Facts, Framing, Picture, Refused, read_bytes
-from retrieval.errors import RefusedImageError, StoreUnavailableError
+from retrieval.errors import RefusedImageError, StoreConflictError, StoreUnavailableError
 from retrieval.models.choice import ModelChoice
 from retrieval.store.collections import declare
 from retrieval.store.database import Connection, Store, token
@@ -395,7 +395,7 @@ class Ingest:
         self._tally.refused.append(RefusedPicture(path=path, member=member, reason=reason))
 
     def _stored(self, action: Callable[[Connection], Result]) -> Result:
-        """Run `action` in one transaction; a server that went away is brought back and asked again.
+        """Run `action` in one transaction; asked again after a conflict or a server's death.
 
         Every action here is idempotent, so a commit whose answer was lost does no harm.
         """
@@ -403,7 +403,7 @@ class Ingest:
             try:
                 with self._store.writing() as connection:
                     return action(connection)
-            except StoreUnavailableError:
+            except (StoreUnavailableError, StoreConflictError):
                 if attempt == STORE_ATTEMPTS:
                     raise
                 time.sleep(0.2 * 2**attempt)

@@ -3,7 +3,6 @@
 import gc
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,8 +107,3 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def interactive() -> bool:
-    """Whether a person watches the messages."""
-    return sys.stderr.isatty()

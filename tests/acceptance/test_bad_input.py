@@ -94,6 +94,21 @@ def test_a_manifest_naming_missing_files_refuses_those(facedex: Facedex, zoo: Pa
     assert hit["person"] == "Ann"
 
 
+def test_a_probe_that_shows_no_face_is_wrong_usage_with_its_reason(
+    facedex: Facedex, zoo: Path
+) -> None:
+    facedex("ingest", str(zoo / "good.jpg"))
+    for name, reason in (
+        ("text.jpg", "not a picture"),
+        ("no-face.png", "no face found"),
+        ("nowhere.jpg", "no such file"),
+    ):
+        ran = facedex("search", "--image", str(zoo / name))
+        assert ran.status == 2, ran.err
+        assert name in ran.err
+        assert reason in ran.err
+
+
 def test_one_picture_under_two_names_is_refused_with_both_paths(
     facedex: Facedex, zoo: Path
 ) -> None:
