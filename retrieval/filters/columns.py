@@ -284,6 +284,23 @@ class Columns:
         return values
 
 
+def field_types(table: pa.Table) -> Fields:
+    """The field that each column of a table can be.
+
+    Raises:
+        SchemaMismatchError: a column is of a type that no field has; ARROW_TYPES lists them.
+    """
+    kinds = {type_: kind for kind, type_ in ARROW_TYPES.items()}
+    for name, type_ in zip(table.column_names, table.schema.types, strict=True):
+        if type_ not in kinds:
+            known = ", ".join(map(str, kinds))
+            raise SchemaMismatchError(f'the column "{name}" is {type_}; a field is one of: {known}')
+    return {
+        name: kinds[type_]
+        for name, type_ in zip(table.column_names, table.schema.types, strict=True)
+    }
+
+
 def microseconds(when: datetime) -> int:
     """A moment as TIMESTAMP columns hold it."""
     return (when - _EPOCH) // _MICROSECOND
