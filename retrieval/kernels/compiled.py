@@ -1,0 +1,68 @@
+"""How kernels are compiled: by Numba, at their first call, kept on disk where that is possible.
+
+Numba's own cache raises where it cannot write, and does not notice that a function called by the
+cached one has changed. So nothing is cached until `use_cache` names a folder that can be written,
+and the folder of a process is named after all kernel sources, Numba's version and the processor.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import llvmlite.binding
+import numba
+from numba.core import config
+
+_LOG: Final = logging.getLogger(__name__)
+_kernels: list[Any] = []
+_cached_in: Path | None = None
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function at its first call; strict arithmetic, without the interpreter's lock."""
+    dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    _kernels.append(dispatcher)
+    if _cached_in is not None:
+        dispatcher.enable_caching()
+    compiled: Function = dispatcher
+    return compiled
+
+
+def inlined(function: Function) -> Function:
+    """A part of kernels, compiled into each of them; LLVM decides where it is inlined."""
+    part: Function = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    return part
+
+
+def use_cache(home: Path) -> str | None:
+    """Keep what is compiled below `home` from now on; give the reason where that cannot be."""
+    global _cached_in  # noqa: PLW0603  # one cache a process, as Numba has it
+    folder = home / "kernels" / _fingerprint()
+    if folder == _cached_in:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as cause:
+        reason = f"compiled code is not kept, every process compiles anew: {cause}"
+        _LOG.warning(reason)
+        return reason
+    config.CACHE_DIR = str(folder)
+    _cached_in = folder
+    for dispatcher in _kernels:
+        dispatcher.enable_caching()
+    return None
+
+
+def _fingerprint() -> str:
+    """What compiled code depends on: sources, compiler, processor."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.binding.get_host_cpu_name()}".encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
