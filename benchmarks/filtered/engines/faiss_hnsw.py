@@ -18,7 +18,9 @@ BUILD_CANDIDATES: Final = 100
 class Adapter(FaissEngine):
     """A graph of whole vectors."""
 
-    sweep: ClassVar = tuple({"ef": ef} for ef in (10, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 2048))
+    sweep: ClassVar = tuple(
+        {"ef": ef} for ef in (10, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 2048)
+    )
 
     def built(self, vectors: Any) -> faiss.Index:
         """The graph."""

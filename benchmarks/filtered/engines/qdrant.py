@@ -5,15 +5,14 @@ them: that is Qdrant's filterable HNSW. ACORN is a setting of the sweep.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, assert_never
 
 import numpy as np
 import qdrant_edge as q
 
-from benchmarks.filtered.engines.plain import rows_of, simple_names
-from benchmarks.filtered.engines.plain import as_number
+from benchmarks.filtered.engines import UnsupportedError
+from benchmarks.filtered.engines.plain import as_number, rows_of, simple_names
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
 from retrieval.filters.literals import Literal
 from retrieval.filters.tree import (
@@ -32,7 +31,6 @@ from retrieval.filters.tree import (
     bound,
 )
 from retrieval.values import FieldType
-from benchmarks.filtered.engines import UnsupportedError
 
 LINKS: Final = 16
 BUILD_CANDIDATES: Final = 128
@@ -87,10 +85,13 @@ class Adapter:
     def _fill(self, shard: Any, data: DataSet) -> None:
         for name, kind in data.fields.items():
             shard.update(q.UpdateOperation.create_field_index(self._names[name], _index(kind)))
+        # NULL is an attribute that is not there; but an empty list is not there either, for Qdrant.
+        lists = [self._names[n] for n, kind in data.fields.items() if kind is FieldType.TAGS]
+        null_lists = dict.fromkeys(lists)
         for start, batch in rows_of(data, self._names):
             vectors = data.vectors[start : start + len(batch)].tolist()
             points = [
-                q.Point(row, vector, payload)
+                q.Point(row, vector, {**null_lists, **payload})
                 for row, (vector, payload) in enumerate(zip(vectors, batch, strict=True), start)
             ]
             shard.update(q.UpdateOperation.upsert_points(points))
@@ -143,6 +144,10 @@ class Adapter:
         if self._shard is not None:
             self._shard.close()
 
+    def _named(self, field: Field) -> Field:
+        """The field under its name in the shard."""
+        return Field(self._names[field.name], field.type)
+
     def _filter(self, filter_: Filter) -> q.Filter:
         match filter_:
             case And(parts):
@@ -158,18 +163,18 @@ class Adapter:
                 nothing = q.HasIdCondition(set())
                 return q.Filter(must_not=[nothing]) if value else q.Filter(must=[nothing])
             case IsNull(field, negated):
-                return _known(self._names[field.name], known=negated)
+                return _known(self._named(field), known=negated)
             case Compare(field, operator, value):
-                return _compared(self._names[field.name], field.type, operator, bound(value))
+                return _compared(self._named(field), operator, as_number(bound(value)))
             case OneOf(field, values, negated):
                 literals = [as_number(bound(value)) for value in values]
-                return _one_of(self._names[field.name], field, literals, negated=negated)
+                return _one_of(self._named(field), literals, negated=negated)
             case Prefix(field, prefix, negated):
-                match_ = q.MatchPrefix(str(bound(prefix)))
-                return _signed(self._names[field.name], match_, negated=negated)
+                return _matched(
+                    self._named(field), q.MatchPrefix(str(bound(prefix))), negated=negated
+                )
             case Has(field, tag, negated):
-                match_ = q.MatchValue(str(bound(tag)))
-                return _signed(self._names[field.name], match_, negated=negated)
+                return _matched(self._named(field), q.MatchValue(str(bound(tag))), negated=negated)
             case _:
                 assert_never(leaf)
 
@@ -190,43 +195,44 @@ def _index(kind: FieldType) -> Any:
             assert_never(kind)
 
 
-def _known(key: str, *, known: bool) -> q.Filter:
-    # NULL is an attribute that is not there.
-    missing = [q.IsEmptyCondition(key)]
+def _known(field: Field, *, known: bool) -> q.Filter:
+    empty = q.IsNullCondition if field.type is FieldType.TAGS else q.IsEmptyCondition
+    missing = [empty(field.name)]
     return q.Filter(must_not=missing) if known else q.Filter(must=missing)
 
 
-def _signed(key: str, match_: Any, *, negated: bool) -> q.Filter:
-    condition = q.FieldCondition(key, match=match_)
+def _signed(field: Field, conditions: list[Any], *, negated: bool) -> q.Filter:
+    """One of the conditions, or none of them and not NULL."""
     if not negated:
-        return q.Filter(must=[condition])
-    return q.Filter(must=[_known(key, known=True)], must_not=[condition])
+        return q.Filter(should=conditions)
+    return q.Filter(must=[_known(field, known=True)], must_not=conditions)
 
 
-def _compared(key: str, kind: FieldType, operator: Operator, value: Literal) -> q.Filter:
-    literal = as_number(value)
+def _matched(field: Field, match_: Any, *, negated: bool) -> q.Filter:
+    return _signed(field, [q.FieldCondition(field.name, match=match_)], negated=negated)
+
+
+def _compared(field: Field, operator: Operator, value: Literal) -> q.Filter:
     if operator in (Operator.EQUAL, Operator.UNEQUAL):
-        negated = operator is Operator.UNEQUAL
-        if kind is FieldType.NUMBER:
-            range_ = q.RangeFloat(gte=float(literal), lte=float(literal))
-            condition = q.FieldCondition(key, range=range_)
-            if not negated:
-                return q.Filter(must=[condition])
-            return q.Filter(must=[_known(key, known=True)], must_not=[condition])
-        return _signed(key, q.MatchValue(literal), negated=negated)
-    if isinstance(literal, str):
+        return _signed(field, [_equal(field, value)], negated=operator is Operator.UNEQUAL)
+    if isinstance(value, str):
         raise UnsupportedError("Qdrant has no order of texts")
-    range_ = q.RangeFloat(**{RANGES[operator]: float(literal)})
-    return q.Filter(must=[q.FieldCondition(key, range=range_)])
+    range_ = q.RangeFloat(**{RANGES[operator]: float(value)})
+    return q.Filter(must=[q.FieldCondition(field.name, range=range_)])
 
 
-def _one_of(key: str, field: Field, literals: list[Literal], *, negated: bool) -> q.Filter:
+def _equal(field: Field, value: Literal) -> Any:
+    if field.type is FieldType.NUMBER:
+        return q.FieldCondition(field.name, range=q.RangeFloat(gte=value, lte=value))
+    # A plain True is taken for the integer 1, which equals no boolean there.
+    sought = np.bool_(value) if isinstance(value, bool) else value
+    return q.FieldCondition(field.name, match=q.MatchValue(sought))
+
+
+def _one_of(field: Field, literals: list[Literal], *, negated: bool) -> q.Filter:
     if not literals:
         nothing = q.Filter(must=[q.HasIdCondition(set())])
-        return _known(key, known=True) if negated else nothing
+        return _known(field, known=True) if negated else nothing
     if field.type in (FieldType.NUMBER, FieldType.BOOLEAN):
-        each = [_compared(key, field.type, Operator.EQUAL, one) for one in literals]
-        if not negated:
-            return q.Filter(should=each)
-        return q.Filter(must=[_known(key, known=True)], must_not=each)
-    return _signed(key, q.MatchAny(literals), negated=negated)
+        return _signed(field, [_equal(field, one) for one in literals], negated=negated)
+    return _matched(field, q.MatchAny(literals), negated=negated)

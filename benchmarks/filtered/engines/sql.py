@@ -14,6 +14,7 @@ from retrieval.filters.tree import (
     And,
     Compare,
     Constant,
+    Field,
     Filter,
     Has,
     IsNull,
@@ -21,8 +22,11 @@ from retrieval.filters.tree import (
     Operator,
     Or,
     Prefix,
+    all_of,
+    any_of,
     bound,
 )
+from retrieval.values import FieldType
 
 Column = str
 Written = str
@@ -72,7 +76,7 @@ class Dialect:
     not_in: str = "{} NOT IN ({})"
 
 
-def condition(filter_: Filter, dialect: Dialect) -> Written:
+def condition(filter_: Filter, dialect: Dialect) -> Written:  # noqa: C901, PLR0911 - one for each kind
     """The condition that is true for the rows that pass; its parameters are bound already."""
     match filter_:
         case And(parts):
@@ -85,6 +89,8 @@ def condition(filter_: Filter, dialect: Dialect) -> Written:
             return _known(dialect.name(field.name), known=negated)
         case Compare(field, operator, value):
             return _compared(dialect.name(field.name), operator, bound(value), dialect=dialect)
+        case OneOf(Field(type=FieldType.BOOLEAN)):
+            return condition(_flags(filter_), dialect)
         case OneOf(field, values, negated):
             literals = [dialect.literal(bound(value)) for value in values]
             return _one_of(dialect.name(field.name), literals, negated=negated, dialect=dialect)
@@ -94,6 +100,15 @@ def condition(filter_: Filter, dialect: Dialect) -> Written:
             return _has(field.name, str(bound(tag)), negated=negated, dialect=dialect)
         case _:
             assert_never(filter_)
+
+
+def _flags(leaf: OneOf) -> Filter:
+    """IN of booleans without IN, which not every engine has for them."""
+    sought = [bool(bound(value)) for value in leaf.values]
+    if leaf.negated:
+        same: list[Filter] = [Compare(leaf.field, Operator.EQUAL, not value) for value in sought]
+        return all_of([IsNull(leaf.field, negated=True), *same])
+    return any_of([Compare(leaf.field, Operator.EQUAL, value) for value in sought])
 
 
 def _known(column: Column, *, known: bool) -> Written:

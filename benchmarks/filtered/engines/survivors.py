@@ -102,7 +102,11 @@ class Survivors:
                 return self._rows if negated else len(self._tagged(filter_))
             case _:
                 column = self._columns[filter_.field.name]
-                return column.count(_ranges(filter_, column)) if isinstance(column, Ranked) else self._rows
+                return (
+                    column.count(_ranges(filter_, column))
+                    if isinstance(column, Ranked)
+                    else self._rows
+                )
 
     def _collected(self, filter_: Filter) -> Rows:
         """The rows that pass, in no order, each once."""

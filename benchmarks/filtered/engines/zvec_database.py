@@ -4,6 +4,7 @@ Its filters have no NOT (a negated LIKE is two ranges) and no escaped backslash;
 integers. It answers narrow filters by brute force over keys where its own ratio says so.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -73,7 +74,7 @@ class Adapter:
 
     def build(self, data: DataSet, *, folder: Path) -> None:
         """Insert the rows and build the indexes, or open the collection."""
-        zvec.init(log_level=zvec.LogLevel.FATAL, query_threads=1, optimize_threads=1)
+        _begin()
         self._names = simple_names(data.fields)
         self._dialect = self._spoken()
         path = folder / "collection"
@@ -160,6 +161,12 @@ class Adapter:
         """Close the collection."""
         if self._collection is not None:
             self._collection.close()
+
+
+@functools.cache
+def _begin() -> None:
+    """Once in a process, which is all that zvec allows."""
+    zvec.init(log_level=zvec.LogLevel.FATAL, query_threads=1, optimize_threads=1)
 
 
 def _ordered(kind: FieldType) -> bool:
