@@ -121,5 +121,5 @@ def _write(path: Path, rows: HalfRows) -> None:
 
 
 def _halves(rows: npt.NDArray[np.float32]) -> HalfRows:
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return unit.astype("<f2")
+    unit: npt.NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit.astype(np.float16)

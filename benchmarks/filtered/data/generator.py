@@ -282,9 +282,11 @@ def _tags(random: np.random.Generator, glasses: npt.NDArray[np.bool_]) -> pa.Arr
 def _positions(centres: Floats, within: Doubles) -> Doubles:
     """0 to 1: the bits of the planes, and below the last of them the face's own noise."""
     sides = centres[:, _POSITION_AXES] > 0
-    places = sides @ (0.5 ** np.arange(1, sides.shape[1] + 1))
+    bits = sides.shape[1]
+    places: Doubles = sides @ (0.5 ** np.arange(1, bits + 1))
     inside: Doubles = 1 / (1 + np.exp(-1.702 * within))
-    return places + inside * 0.5 ** sides.shape[1]
+    places += inside * 0.5**bits
+    return places
 
 
 def _shares(normal: Doubles) -> Doubles:

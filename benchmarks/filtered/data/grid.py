@@ -98,7 +98,7 @@ def _along(vectors: UnitRows, mine: Numbers, random: np.random.Generator) -> Flo
     chosen = mine if len(mine) <= _SAMPLE_ROWS else random.choice(mine, _SAMPLE_ROWS)
     sample = vectors[chosen]
     sample = sample - sample.mean(axis=0)
-    direction = random.standard_normal(vectors.shape[1]).astype(np.float32)
+    direction = random.standard_normal((vectors.shape[1],), dtype=np.float32)
     for _ in range(_TURNS):
         direction = sample.T @ (sample @ direction)
         direction /= max(float(np.linalg.norm(direction)), np.finfo(np.float32).tiny)

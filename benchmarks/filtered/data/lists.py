@@ -65,9 +65,7 @@ def pypi(path: Path) -> Iterator[Package]:
 def npm(path: Path) -> Iterator[Package]:
     """The packages of a table: name, version, downloads a month, summary."""
     for name, _, downloads, summary in _rows(path, cells=_NPM_CELLS):
-        yield Package(
-            registry="npm", name=name, summary=summary, downloads=_number(downloads)
-        )
+        yield Package(registry="npm", name=name, summary=summary, downloads=_number(downloads))
 
 
 def chosen(packages: Iterable[Package], *, count: int) -> list[Package]:

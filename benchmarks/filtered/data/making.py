@@ -53,7 +53,9 @@ def with_own_queries(
     _fits(vectors, table, what="the rows")
     _fits(asked, asked_table, what="the queries")
     if vectors.shape[1] != asked.shape[1]:
-        raise UsageError(f"{name}: rows of {vectors.shape[1]} dimensions, queries of {asked.shape[1]}")
+        raise UsageError(
+            f"{name}: rows of {vectors.shape[1]} dimensions, queries of {asked.shape[1]}"
+        )
     table = with_grid(table, vectors, seed=seed)
     asked_table = table_of_queries(asked_table, asked, rows=vectors, table=table, seed=seed)
     tuning = np.arange(len(asked)) % TUNING_EVERY == TUNING_EVERY - 1
@@ -123,7 +125,7 @@ def as_fields(table: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _kind(name: str, type_: pa.DataType) -> FieldType | None:  # noqa: PLR0911 - one for each kind
+def _kind(name: str, type_: pa.DataType) -> FieldType | None:
     if pa.types.is_dictionary(type_):
         type_ = type_.value_type
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):
@@ -140,7 +142,7 @@ def _kind(name: str, type_: pa.DataType) -> FieldType | None:  # noqa: PLR0911 -
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_)
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
 def _cast(column: pa.ChunkedArray, kind: FieldType) -> pa.ChunkedArray:
@@ -156,7 +158,9 @@ def _cast(column: pa.ChunkedArray, kind: FieldType) -> pa.ChunkedArray:
 
 def _fits(vectors: UnitRows, table: pa.Table, *, what: str) -> None:
     if table.num_columns and table.num_rows != len(vectors):
-        raise UsageError(f"{what} have {len(vectors)} vectors and {table.num_rows} sets of attributes")
+        raise UsageError(
+            f"{what} have {len(vectors)} vectors and {table.num_rows} sets of attributes"
+        )
 
 
 def _taken(vectors: UnitRows, rows: Numbers) -> UnitRows:
