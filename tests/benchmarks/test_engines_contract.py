@@ -168,7 +168,7 @@ def found(made: Any, query: Any, where: str | None, setting: Any, count: int = C
 
 @pytest.mark.filterwarnings("ignore")
 def test_every_leaf_means_what_sql_means(built: tuple[str, Any]) -> None:
-    name, made = built
+    _, made = built
     unsupported = []
     for where in (*FILTERS, *TEXT_ORDER):
         mask, setting = passing(where), made.settings(cell(where))[-1]
@@ -194,6 +194,20 @@ def test_the_last_setting_finds_95_percent(built: tuple[str, Any], where: str | 
         for query in DATA.queries
     ]
     assert np.mean(hits) >= 0.95
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("where", ["age < 50 AND NOT 'hat' = ANY(tags)", "smiling", SMALL])
+def test_no_setting_lets_a_row_through_that_does_not_pass(
+    built: tuple[str, Any], where: str
+) -> None:
+    _, made = built
+    mask = passing(where)
+    for setting in made.settings(cell(where)):
+        for query in DATA.queries[:3]:
+            rows = found(made, query, where, setting)
+            assert mask[rows].all(), setting
+            assert len(set(rows)) == len(rows) <= COUNT, setting
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.filtered.values import Engine
+from retrieval.errors import UsageError
 
 
 class UnsupportedError(Exception):
@@ -27,7 +28,7 @@ class Entry:
     module: str  # in this package
     package: str  # the distribution whose version stands in the results
     options: Mapping[str, str] = field(default_factory=dict)  # what the adapter's class takes
-    family: str  # facedex, faiss, library, database: what the report compares with
+    family: str  # facedex, faiss, library, database, other: what the report compares with
 
 
 ENGINES: Final[Mapping[str, Entry]] = {
@@ -63,9 +64,23 @@ ENGINES: Final[Mapping[str, Entry]] = {
 }
 
 
+def entry(name: str) -> Entry:
+    """The entry of that name; `package.module:Class` names an adapter of your own.
+
+    Raises:
+        UsageError: there is no such engine.
+    """
+    if ":" in name:
+        return Entry(module=name, package=name.split(".", maxsplit=1)[0], family="other")
+    if name not in ENGINES:
+        raise UsageError(f"there is no engine '{name}'; there are: {', '.join(ENGINES)}")
+    return ENGINES[name]
+
+
 def engine(name: str) -> Engine:
     """A new engine of that name, empty; ImportError where its package is missing."""
-    entry = ENGINES[name]
-    module = importlib.import_module(f"{__name__}.{entry.module}")
-    made: Engine = module.Adapter(**entry.options)
+    found = entry(name)
+    where, _, of = found.module.partition(":")
+    module = importlib.import_module(where if of else f"{__name__}.{where}")
+    made: Engine = getattr(module, of or "Adapter")(**found.options)
     return made

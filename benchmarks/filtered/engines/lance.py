@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.filtered.engines.lists import doubling, lists_for
+from benchmarks.filtered.engines.lists import doubling, lists_for, with_exact
 from benchmarks.filtered.engines.plain import as_number, counted, simple_names
 from benchmarks.filtered.engines.sql import Dialect, condition, plain_literal
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
@@ -73,11 +73,11 @@ class Adapter:
             )
 
     def settings(self, cell: Cell) -> Sequence[Setting]:
-        """Over ef or the lists, with and without re-scoring; exact at last where filtered."""
-        exact: list[Setting] = [] if cell.where is None else [{"exact": 1}]
+        """Over ef with re-scoring or over the lists, and exact where there is a filter."""
+        sweep: list[Setting] = [{"nprobe": lists} for lists in doubling(1, self._lists)]
         if self._kind == GRAPH:
-            return [{"ef": ef, "refined": times} for ef in WIDTHS for times in REFINED] + exact
-        return [{"nprobe": lists} for lists in doubling(1, self._lists)] + exact
+            sweep = [{"ef": ef, "refined": times} for ef in WIDTHS for times in REFINED]
+        return with_exact(sweep, {"exact": 1}, cell)
 
     def asked(self, ask: Ask) -> object:
         """The filter as text."""

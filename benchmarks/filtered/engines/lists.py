@@ -1,10 +1,14 @@
-"""How many inverted lists, and which numbers of them a sweep tries."""
+"""What sweeps are made of: how many lists there are and are probed, and where exact search goes."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
+from benchmarks.filtered.values import Cell, Setting
+
 LISTS_PER_ROOT: Final = 1.2  # 512 lists for 200,000 rows, 1,024 for a million
+EXACT_FIRST_SHARE: Final = 0.02
 
 
 def lists_for(rows: int) -> int:
@@ -27,3 +31,11 @@ def doubling(first: int, last: int) -> list[int]:
         numbers.append(first)
         first *= 2
     return [*numbers, last]
+
+
+def with_exact(sweep: Sequence[Setting], exact: Setting, cell: Cell) -> list[Setting]:
+    """The sweep with exact search where it is cheap: first if few rows pass, last if many do."""
+    if cell.where is None:
+        return list(sweep)
+    few = cell.share <= EXACT_FIRST_SHARE
+    return [exact, *sweep] if few else [*sweep, exact]

@@ -13,6 +13,7 @@ from typing import Any, Final, LiteralString, cast
 import numpy as np
 import psycopg
 
+from benchmarks.filtered.engines.lists import with_exact
 from benchmarks.filtered.engines.plain import BATCH_ROWS
 from benchmarks.filtered.engines.sql import Dialect, condition, quoted_name, quoted_text
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
@@ -93,7 +94,7 @@ class Adapter:
         scans: list[Setting] = [
             {"ef": ef, "tuples": tuples} for ef in WIDTHS for tuples in SCANNED_MAX
         ]
-        return [*scans, {"exact": 1}]
+        return with_exact(scans, {"exact": 1}, cell)
 
     def asked(self, ask: Ask) -> object:
         """The statement and the vector as text."""

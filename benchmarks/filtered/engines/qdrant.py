@@ -12,6 +12,7 @@ import numpy as np
 import qdrant_edge as q
 
 from benchmarks.filtered.engines import UnsupportedError
+from benchmarks.filtered.engines.lists import with_exact
 from benchmarks.filtered.engines.plain import as_number, rows_of, simple_names
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
 from retrieval.filters.literals import Literal
@@ -101,14 +102,14 @@ class Adapter:
         shard.flush()
 
     def settings(self, cell: Cell) -> Sequence[Setting]:
-        """Over ef, with ACORN beside it where filtered, re-scored where coded; exact at last."""
+        """Over ef, with ACORN beside it where filtered, re-scored where coded, and exact."""
         sweep: list[Setting] = []
         for ef in SWEEP:
             plain: Setting = {"ef": ef}
             sweep += [{**plain, "over": o} for o in OVERSAMPLED] if self._int8 else [plain]
             if cell.where is not None and ef >= ACORN_FROM:
                 sweep.append({**plain, "acorn": 1})
-        return [*sweep, {"exact": 1}]
+        return with_exact(sweep, {"exact": 1}, cell)
 
     def asked(self, ask: Ask) -> object:
         """Query and filter as Qdrant's objects."""

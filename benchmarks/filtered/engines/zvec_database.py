@@ -13,6 +13,7 @@ import numpy as np
 import zvec
 
 from benchmarks.filtered.engines import UnsupportedError
+from benchmarks.filtered.engines.lists import with_exact
 from benchmarks.filtered.engines.plain import after, as_number, rows_of, simple_names
 from benchmarks.filtered.engines.sql import Dialect, condition
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
@@ -120,9 +121,9 @@ class Adapter:
         )
 
     def settings(self, cell: Cell) -> Sequence[Setting]:
-        """Over ef; exact at last where there is a filter."""
+        """Over ef, and exact where there is a filter."""
         sweep: list[Setting] = [{"ef": ef} for ef in SWEEP]
-        return sweep if cell.where is None else [*sweep, {"ef": SWEEP[-1], "linear": 1}]
+        return with_exact(sweep, {"ef": SWEEP[-1], "linear": 1}, cell)
 
     def asked(self, ask: Ask) -> object:
         """The filter as text."""
