@@ -343,11 +343,15 @@ def _scalar(value: Literal, type_: pa.DataType) -> pa.Scalar:
 
 
 def _one_of(column: pa.ChunkedArray, values: Sequence[Literal], *, negated: bool) -> Mask:
-    # Compared one by one: Arrow's hash tables tell -0.0 from 0.0, SQL does not.
     known = _true(pc.is_valid(column))
-    equal = np.zeros(len(column), np.bool_)
-    for value in values:
-        equal |= _true(pc.equal(column, _scalar(value, column.type)))
+    if pa.types.is_floating(column.type):
+        # One by one: Arrow's hash tables tell -0.0 from 0.0, SQL does not.
+        equal = np.zeros(len(column), np.bool_)
+        for value in values:
+            equal |= _true(pc.equal(column, _scalar(value, column.type)))
+    else:
+        sought = pa.array([_scalar(value, column.type).as_py() for value in values], column.type)
+        equal = _true(pc.is_in(column, value_set=sought, skip_nulls=True))
     return known & ~equal if negated else equal
 
 

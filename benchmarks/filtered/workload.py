@@ -44,8 +44,9 @@ FEW_VALUES_MAX: Final = 1000  # of a column that is asked for equality
 SEVERAL_VALUES: Final = 8  # fewer are no set to choose three from
 COLUMNS_A_KIND_MAX: Final = 2
 SET_VALUES: Final = 100  # of the large IN
-NEAR_ROWS: Final = 100  # make a neighbourhood
+NEAR_ROWS: Final = 10  # make a neighbourhood
 LEANING: Final = 1.5  # times as many or as few pass near the query: no longer independent
+CHANCE_ROWS: Final = 3
 _QUERIES_MEASURED: Final = 32
 _BLOCK_ROWS: Final = 16_384
 _ORDERED: Final = (FieldType.NUMBER, FieldType.INTEGER, FieldType.TIMESTAMP)
@@ -74,7 +75,9 @@ class Sorted:
     def anywhere(self, random: np.random.Generator, share: float) -> tuple[Value, Value]:
         """First and last value of some share of the rows."""
         count = self._count(share)
-        return self.slice(int(random.integers(0, len(self.values) - count + 1)), count)
+        start = int(random.integers(0, len(self.values) - count + 1))
+        # From the first row of that value, since the range takes in all of them anyway.
+        return self.slice(int(np.searchsorted(self.values, self.values[start])), count)
 
     def slice(self, start: int, count: int) -> tuple[Value, Value]:
         """The values of the first and the last of `count` rows."""
@@ -443,7 +446,7 @@ def _everything(data: DataSet) -> Cell:
 
 
 def _neighbourhoods(data: DataSet) -> Numbers:
-    """(q, 100) rows nearest to each of the first 32 queries, whatever passes."""
+    """(q, 10) rows nearest to each of the first 32 queries, whatever passes."""
     every = asks(data, _everything(data))[:_QUERIES_MEASURED]
     return computed(data, every, count=min(NEAR_ROWS, len(data.vectors))).ids
 
@@ -453,10 +456,15 @@ def _measured(data: DataSet, cell: Cell, *, near: Numbers) -> Cell:
     filters = [ask.filter for ask in asks(data, cell)[: len(near)]]
     masks = [passing(filter_, data) for filter_ in filters if filter_ is not None]
     share = float(np.mean([mask.mean() for mask in masks]))
-    share_near = float(np.mean([mask[rows].mean() for mask, rows in zip(masks, near, strict=True)]))
-    own, far = share_near > LEANING * share, share_near * LEANING < share
-    correlation = "own" if own else "far" if far else "independent"
-    return replace(cell, share=share, correlation=correlation)
+    passed = sum(int(mask[rows].sum()) for mask, rows in zip(masks, near, strict=True))
+    return replace(cell, share=share, correlation=_leaning(passed, expected=share * near.size))
+
+
+def _leaning(passed: int, *, expected: float) -> str:
+    """Where the rows that pass lie; a few of them more or less are chance."""
+    if passed > LEANING * expected + CHANCE_ROWS:
+        return "own"
+    return "far" if LEANING * passed + CHANCE_ROWS < expected else "independent"
 
 
 def _each(bound: Bound) -> Binding:

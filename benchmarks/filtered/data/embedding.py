@@ -81,13 +81,19 @@ def onnx_encoder(folder: Path) -> Encoder:
     return encode
 
 
-def embedded(texts: Sequence[str], *, model: Path, folder: Path) -> UnitRows:
+def embedded(
+    texts: Sequence[str],
+    *,
+    model: Path,
+    folder: Path,
+    encoder: Callable[[Path], Encoder] = onnx_encoder,
+) -> UnitRows:
     """The vectors of texts, (n, d); pieces that `folder` holds already are only read."""
     encode: Encoder | None = None
     rows = []
     for piece, path in _pieces(texts, model=model, folder=folder):
         if not path.exists():
-            encode = encode or onnx_encoder(model)
+            encode = encode or encoder(model)
             _write(path, encoded(piece, encode))
         rows.append(np.load(path))
     return unit_rows(np.concatenate(rows))

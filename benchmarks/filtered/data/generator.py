@@ -14,6 +14,7 @@ rows, one of ten of a stranger. Vectors are rounded to float16 and then made uni
 float16 keeps is the same direction, so the exact neighbours are the same for all.
 """
 
+import functools
 import json
 import math
 from collections.abc import Iterator
@@ -227,6 +228,7 @@ def _embedded(samples: _Samples) -> Floats:
     return samples.latent @ _frame().T
 
 
+@functools.cache
 def _frame() -> Floats:
     """(512, 126): orthonormal columns, the same for every seed."""
     raw = np.random.default_rng(_FRAME_SEED).standard_normal((DIMENSION, LATENT))

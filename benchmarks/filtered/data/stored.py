@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.filtered.data.making import as_fields
 from benchmarks.filtered.values import DataSet
 from retrieval.errors import UsageError
 from retrieval.values import UnitRows
@@ -38,7 +39,7 @@ def opened(folder: Path) -> DataSet:
     try:
         name = str(json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["name"])
         vectors = [np.load(folder / f"{part}.npy", mmap_mode="r") for part in _VECTORS]
-        tables = [pq.read_table(folder / f"{part}.parquet") for part in _TABLES]
+        tables = [as_fields(pq.read_table(folder / f"{part}.parquet")) for part in _TABLES]
     except (OSError, ValueError, KeyError) as cause:
         raise UsageError(f"{folder} holds no whole data set ({cause})") from cause
     rows, queries, tuning = (UnitRows(np.asarray(array)) for array in vectors)
