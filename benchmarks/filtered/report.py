@@ -10,12 +10,9 @@ import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from benchmarks.filtered.run import BUILD, FAILED, REPORT, SWEEP, UNSUPPORTED
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Line = Mapping[str, Any]
 Rows = list[list[str]]
@@ -180,8 +177,10 @@ def _kinds(lines: Sequence[Line]) -> Iterator[tuple[str, list[str]]]:
 
 def _curves(cells: Sequence[str], lines: Sequence[Line]) -> bytes:
     """One panel for each cell."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.backends.backend_agg import (  # type: ignore[import-not-found,unused-ignore]
+        FigureCanvasAgg,
+    )
+    from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
 
     across = min(PANELS_A_ROW, len(cells))
     down = -(-len(cells) // PANELS_A_ROW)
@@ -207,7 +206,7 @@ def _curves(cells: Sequence[str], lines: Sequence[Line]) -> bytes:
     return picture.getvalue()
 
 
-def _draw(panel: "Axes", cell: str, lines: Sequence[Line], engines: Sequence[str]) -> None:
+def _draw(panel: Any, cell: str, lines: Sequence[Line], engines: Sequence[str]) -> None:
     panel.set_title(cell, fontsize=10)
     panel.set_yscale("log")
     panel.set_xlabel("recall")

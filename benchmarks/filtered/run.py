@@ -62,6 +62,7 @@ class Plan:
     fresh: bool = False  # forget results and builds
     pinned: bool = True  # hold an engine of one thread to one processor
     build_seconds_max: float = BUILD_SECONDS_MAX
+    stored: Path | None = None  # where the set lies already, as `data.stored` writes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,10 +110,12 @@ class Run:
         self._cells = [_with_fewer_parameters(cell, plan) for cell in cells]
         self._plan = plan
         self._work = plan.work / f"{_safe(data.name)}-{truth.key(data, [], count=0)[:12]}"
+        self._set = plan.stored or self._work / "set"
         self._running = Running()
         if plan.fresh:
             plan.out.unlink(missing_ok=True)
             shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir(parents=True, exist_ok=True)
         self._lines = read(plan.out) if plan.out.exists() else []
         self._about = {
             "data": data.name,
@@ -141,9 +144,8 @@ class Run:
     # Builds
 
     def _store(self) -> None:
-        folder = self._work / "set"
-        if not (folder / stored.INDEX_FILE).exists():
-            stored.save(self._data, folder)
+        if not (self._set / stored.INDEX_FILE).exists():
+            stored.save(self._data, self._set)
 
     def _start(self, name: str) -> None:
         """Build in one process, open in another: what a build leaves behind is no one's memory."""
@@ -155,9 +157,7 @@ class Run:
                 built = self._in_a_process(name, folder)
                 (folder / MARKER).write_text(json.dumps(asdict(built)))
             worker = self._worker(name)
-            opened = worker.build(
-                self._work / "set", folder, seconds_max=self._plan.build_seconds_max
-            )
+            opened = worker.build(self._set, folder, seconds_max=self._plan.build_seconds_max)
             self._running.workers[name] = worker
             self._tell_build(name, folder, opened)
         except EngineFailedError as error:
@@ -167,9 +167,7 @@ class Run:
     def _in_a_process(self, name: str, folder: Path) -> Built:
         worker = self._worker(name)
         try:
-            return worker.build(
-                self._work / "set", folder, seconds_max=self._plan.build_seconds_max
-            )
+            return worker.build(self._set, folder, seconds_max=self._plan.build_seconds_max)
         finally:
             worker.close()
 

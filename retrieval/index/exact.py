@@ -2,19 +2,14 @@
 
 The similarity of a query and a row is their cosine in float64, summed in one fixed order: the same
 bits wherever the row lies and whatever it is searched together with. Such sums are slow, so a
-faster one chooses candidates first, and all that could still be among the best are summed again:
-
-* `gather` turns the survivors into float32 and multiplies: best for many queries or few rows;
-* `FlatIndex` lets FAISS scan the float16 rows as they lie, 10 to 20 times as fast as turning them
-  into float32 first, but without dividing by their length: candidates beyond the heap's last are
-  excluded by the bounds of the lengths, or else fetched by range.
+float32 one comes first, and whatever could still be among the best is summed again. Kernels do
+this row by row (kernels/best.py); `gather` does it for many queries by one matrix product.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final, TypeVar
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -24,12 +19,13 @@ PADDING: Final = -1  # the id of a row without a face
 # float32 sums of unit vectors differ by some 1e-7; two scores within this may be in either order.
 SLACK: Final = 2e-6
 BLOCK_ROWS: Final = 8192  # 16 MiB of float32 at 512 dimensions
-THREADS_MAX: Final[int] = faiss.omp_get_max_threads()  # before anybody changes it
-EXTRA: Final = 32  # candidates fetched beyond `count`, so that lengths rarely decide
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
+Halves = npt.NDArray[np.uint16]  # the bits of half floats
+Table = tuple[Halves, Floats, FaceIds]
+Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 
 @dataclass(frozen=True)
@@ -47,10 +43,10 @@ class Rows:
         return usable
 
     @cached_property
-    def scale_bounds(self) -> tuple[float, float]:
-        """The smallest and the largest scale of a usable row."""
-        scales = self.scales[self.scales > 0]
-        return (float(scales.min()), float(scales.max())) if len(scales) else (1.0, 1.0)
+    def table(self) -> Table:
+        """As kernels take them."""
+        halves = np.ascontiguousarray(self.vectors).reshape(-1).view(np.uint16)
+        return frozen(halves), frozen(self.scales), frozen(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +55,13 @@ class Hits:
 
     ids: FaceIds  # (m,)
     similarities: Doubles  # (m,)
+
+
+def frozen(array: Array) -> Array:
+    """The array, read-only: kernels are compiled once, for arrays that nobody writes to."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
 
 
 def scales_of(vectors: HalfRows) -> Floats:
@@ -131,62 +134,6 @@ def gather(rows: Rows, queries: UnitRows, *, count: int, survivors: Mask) -> lis
     ]
 
 
-class FlatIndex:
-    """FAISS's view of rows that lie somewhere in memory or in a mapped file; nothing is copied."""
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        dimension = rows.vectors.shape[1]
-        self._index = faiss.IndexScalarQuantizer(
-            dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        self._bytes = byte_view(rows.vectors)  # FAISS keeps only the address
-        self._index.codes = faiss.MaybeOwnedVectorUInt8.create_view(
-            faiss.swig_ptr(self._bytes), self._bytes.size, nobody()
-        )
-        self._index.ntotal = len(rows.vectors)
-
-    def nearest(self, queries: UnitRows, *, count: int, survivors: Mask) -> list[Hits]:
-        """The best `count` survivors for each query; arguments as for `gather`."""
-        total = int(np.count_nonzero(survivors))
-        if total == 0:
-            return [nothing() for _ in queries]
-        packed = np.packbits(survivors, bitorder="little")
-        parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(packed))
-        share_work(len(queries))
-        fetched = min(count + EXTRA, total)
-        scores, numbers = self._index.search(queries, fetched, params=parameters)
-        answers = []
-        for query, row_scores, row_numbers in zip(queries, scores, numbers, strict=True):
-            hits = best(self._rows, query, surviving(row_numbers, survivors), count=count)
-            if fetched < total and self._may_miss(hits, float(row_scores[-1]), count=count):
-                found = self._in_reach(query, hits, parameters)
-                hits = best(self._rows, query, surviving(found, survivors), count=count)
-            answers.append(hits)
-        return answers
-
-    def _may_miss(self, hits: Hits, last_score: float, *, count: int) -> bool:
-        """Whether a row that was not fetched could belong to the answer."""
-        if len(hits.ids) < count:
-            return True  # FAISS lost survivors
-        best_beyond = max(last_score * scale for scale in self._rows.scale_bounds)
-        return bool(best_beyond + SLACK >= hits.similarities[-1])
-
-    def _in_reach(self, query: Floats, hits: Hits, parameters: faiss.SearchParameters) -> Numbers:
-        """The numbers of all rows that could be as similar as the worst hit."""
-        worst = float(hits.similarities[-1]) if len(hits.ids) else -1.0
-        radius = min(worst / scale for scale in self._rows.scale_bounds) - SLACK
-        _, _, numbers = self._index.range_search(query[None], radius, params=parameters)
-        return np.unique(numbers)
-
-
-def surviving(numbers: Numbers, survivors: Mask) -> Numbers:
-    """Row numbers that FAISS found, less empty places and rows that the filter excludes."""
-    # FAISS is known to lose selectors (ENGINE.md): no hit leaves unchecked.
-    numbers = numbers[numbers >= 0]
-    return numbers[survivors[numbers]]
-
-
 def places_in(ids: FaceIds, sought: FaceIds) -> Numbers:
     """The place of each number sought among ascending ones, -1 for one that is not there."""
     if len(ids) == 0:
@@ -198,25 +145,6 @@ def places_in(ids: FaceIds, sought: FaceIds) -> Numbers:
 def nothing() -> Hits:
     """An empty answer."""
     return Hits(ids=np.empty(0, np.int64), similarities=np.empty(0))
-
-
-def byte_view(vectors: HalfRows) -> npt.NDArray[np.uint8]:
-    """The bytes of contiguous rows, without a copy."""
-    return np.ascontiguousarray(vectors).reshape(-1).view(np.uint8)
-
-
-def nobody() -> faiss.MaybeOwnedVectorOwner:
-    """FAISS's name for memory that it must not free."""
-    return faiss.MaybeOwnedVectorUInt8().owner
-
-
-def share_work(parts: int) -> None:
-    """Let FAISS use as many threads as there are parts, in calls from this thread.
-
-    It divides work by queries, and a second thread that has none still has to be waited for: on a
-    busy machine that took one query from 1 ms to 9.
-    """
-    faiss.omp_set_num_threads(min(parts, THREADS_MAX))
 
 
 class _Pool:

@@ -164,6 +164,33 @@ def half_as_double(typingctx: Any, bits: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
+def half_as_float(typingctx: Any, bits: Any) -> Any:  # noqa: ARG001
+    """The value of a half float given by its bits (uint16), float32."""
+
+    def codegen(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.fpext(builder.bitcast(args[0], HALF), F32)
+
+    return types.float32(types.uint16), codegen
+
+
+@intrinsic
+def bits_set(typingctx: Any, bytes_: Any, start: Any, wanted: Any) -> Any:  # noqa: ARG001
+    """Which of the 64 bytes from `start` on have a bit in common with `wanted`, uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = _data(context, builder, signature.args[0], args[0])
+        values = _vector_at(builder, data, args[1], I8, 64, 1)
+        one = builder.insert_element(
+            ir.Constant(values.type, ir.Undefined), builder.trunc(args[2], I8), I32(0)
+        )
+        mask = builder.shuffle_vector(one, one, _all(0, I32, 64))
+        common = builder.and_(values, mask)
+        return builder.bitcast(builder.icmp_unsigned("!=", common, _all(0, I8, 64)), I64)
+
+    return types.uint64(bytes_, types.int64, types.int64), codegen
+
+
+@intrinsic
 def fetch(typingctx: Any, array: Any, place: Any) -> Any:  # noqa: ARG001
     """Ask for the cache line of `array[place]`; nothing is read."""
 

@@ -1,0 +1,293 @@
+"""What a build measures of its own rows: chances, tails of errors, promises, costs.
+
+Stored faces are the queries, each left out of its own answer. Filters are made of rows and lists,
+not of attributes: independent ones by chance, near ones of the lists nearest to the query, far ones
+of the farthest, so that the promise holds for whatever filters come.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.index.codes import Codes, Frame
+from retrieval.index.exact import BLOCK_ROWS, Doubles, Mask, Numbers, Rows, frozen
+from retrieval.index.lists import LIST_ALIGNMENT, SEED, Lists
+from retrieval.index.rule import Costs, Measured, Promise, Rule, Tail
+from retrieval.kernels.best import best_of_numbers
+from retrieval.kernels.coded import (
+    NEARNESS_STEPS,
+    WORST_STEPS,
+    best_of_codes,
+    best_of_coded_numbers,
+    best_of_lists,
+)
+from retrieval.kernels.fitting import ERROR_STEPS, estimated, nearness_steps, tally
+from retrieval.values import Floats
+
+COUNTED: Final = 128  # queries for chances and tails
+COUNTED_ROWS_MAX: Final = 1_000_000  # of each query; every j-th list is counted beyond
+ASKED: Final = 128  # queries of each class for promises
+NEIGHBOURS: Final = 10
+SHARES: Final = (1.0, 0.3, 0.05)  # of the rows that pass
+PLACES: Final = ("independent", "near", "far")
+MISSED: Final = (0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002)
+ERRORS_SHARE: Final = 0.2  # of what may be missed is left to errors of estimates
+TAILS: Final = (0.1, 0.04, 0.02, 0.01, 6e-3, 4e-3, 2e-3, 1e-3, 4e-4, 1e-4, 1e-5, 1e-6)
+SURVIVORS_MIN: Final = 2_000  # fewer are never searched by lists
+BOUND: Final = NormalDist().inv_cdf(0.95)
+
+Words = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that searching needs, while its rule is being made."""
+
+    rows: Rows
+    frame: Frame
+    codes: Codes
+    lists: Lists
+
+    def by_lists(self, query: Floats, words: Words, sizes: Numbers, rule: Rule, missed: float) -> "Sight":
+        """Search in lists as questions will be searched."""
+        heap = (np.empty(NEIGHBOURS), np.empty(NEIGHBOURS, np.int64))
+        errors = rule.errors_for(ERRORS_SHARE * missed)
+        kept, seen, _, _ = best_of_lists(
+            query, words, errors, missed * NEIGHBOURS, (sizes, *self.lists.arrays),
+            rule.chances, self.frame.arrays, self.codes.arrays, self.rows.table, heap, 0,
+        )  # fmt: skip
+        return Sight(heap[0][:kept], int(seen))
+
+    def by_codes(self, query: Floats, words: Words, errors: float) -> "Sight":
+        """Score every survivor by its code."""
+        heap = (np.empty(NEIGHBOURS), np.empty(NEIGHBOURS, np.int64))
+        kept, seen, _ = best_of_codes(
+            query, words, errors, self.frame.arrays, self.codes.arrays, self.rows.table, heap, 0
+        )
+        return Sight(heap[0][:kept], int(seen))
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one trial found, and how many rows it looked at."""
+
+    similarities: Doubles
+    seen: int
+
+
+def fitted_rule(parts: Fitted) -> Rule:
+    """Measure everything; the same rows give the same rule, but for the costs."""
+    queries, places = _queries(parts.rows)
+    table, tails, pairs = _counted(parts, queries[:COUNTED], places[:COUNTED])
+    unpriced = Costs(question=0, row_by_code=0, row_exactly=0, list_ranked=0, seen=())
+    rule = Rule(table, Measured(tails=tails, promises=(), costs=unpriced, pairs=pairs))
+    promises, seen = _promised(parts, rule, queries[-ASKED:], places[-ASKED:])
+    costs = _priced(parts, rule, queries, seen)
+    return Rule(table, Measured(tails=tails, promises=promises, costs=costs, pairs=pairs))
+
+
+def _queries(rows: Rows) -> tuple[Floats, Numbers]:
+    """Stored vectors as queries, and their rows."""
+    usable = np.flatnonzero(rows.usable)
+    random = np.random.default_rng(SEED)
+    count = min(len(usable), COUNTED + ASKED)
+    places = random.permutation(random.choice(usable, count, replace=False))
+    vectors = rows.vectors[places].astype(np.float32) * rows.scales[places, None]
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), places
+
+
+def _counted(
+    parts: Fitted, queries: Floats, places: Numbers
+) -> tuple[Floats, tuple[Tail, ...], int]:
+    """Chances by similarity and nearness, and the tail of estimates' errors."""
+    counts = (
+        np.zeros((WORST_STEPS, NEARNESS_STEPS), np.int64),
+        np.zeros(ERROR_STEPS, np.int64),
+    )
+    usable = parts.rows.usable
+    list_of_row = np.repeat(
+        np.arange(len(parts.lists.sizes), dtype=np.int32), np.diff(parts.lists.offsets)
+    )
+    list_of_row = np.append(list_of_row, np.zeros(len(usable) - len(list_of_row), np.int32))
+    estimates = np.empty((len(queries), len(usable)), np.float32)
+    steps = np.empty((len(queries), len(parts.lists.sizes)), np.int32)
+    lengths = []
+    for query, estimate, step in zip(queries, estimates, steps, strict=True):
+        nearness = np.empty(len(step), np.float32)
+        estimated(query, parts.frame.arrays, parts.lists.codes.arrays, nearness)
+        nearness_steps(nearness, step)
+        lengths.append(estimated(query, parts.frame.arrays, parts.codes.arrays, estimate))
+    for begin, end in _blocks(parts):
+        block = parts.rows.vectors[begin:end].astype(np.float32)
+        block *= parts.rows.scales[begin:end, None]
+        similarities = queries @ np.nan_to_num(block, copy=False).T
+        for number, place in enumerate(places):
+            allowed = usable[begin:end].copy()
+            if begin <= place < end:
+                allowed[place - begin] = False
+            tally(
+                0, similarities[number], estimates[number, begin:end],
+                parts.codes.factors[2 * begin : 2 * end], lengths[number],
+                steps[number][list_of_row[begin:end]], allowed, counts,
+            )  # fmt: skip
+    return _chances(counts[0]), _tails(counts[1]), int(counts[1].sum())
+
+
+def _blocks(parts: Fitted) -> Iterator[tuple[int, int]]:
+    """Blocks of rows to count, spread over all of them."""
+    rows = len(parts.rows.ids)
+    stride = max(1, round(rows / COUNTED_ROWS_MAX))
+    for begin in range(0, rows, BLOCK_ROWS * stride):
+        yield begin, min(begin + BLOCK_ROWS, rows)
+
+
+def _chances(counts: npt.NDArray[np.int64]) -> Floats:
+    """The share of rows of each nearness that beat each similarity, falling with both."""
+    beating = np.cumsum(counts[::-1], axis=0)[::-1]
+    table = np.stack([_falling(row, beating[0]) for row in beating])
+    return frozen(table.astype(np.float32))
+
+
+def _falling(hits: Numbers, totals: Numbers) -> Doubles:
+    """hits / totals made to fall: neighbours that rise are pooled (pool adjacent violators)."""
+    pools: list[tuple[float, float, int]] = []
+    for hit, total in zip(hits.tolist(), totals.tolist(), strict=True):
+        pool = (float(hit), float(total), 1)
+        while pools and pools[-1][0] * pool[1] <= pool[0] * pools[-1][1]:
+            last = pools.pop()
+            pool = (last[0] + pool[0], last[1] + pool[1], last[2] + pool[2])
+        pools.append(pool)
+    return np.concatenate([np.full(n, hit / max(total, 1.0)) for hit, total, n in pools])
+
+
+def _tails(counts: Numbers) -> tuple[Tail, ...]:
+    """How large errors are, by how often they are larger; beyond what was counted, as if normal."""
+    total = int(counts.sum())
+    beyond = total - np.cumsum(counts)
+    one_sigma = _errors_at(beyond, total, 1.0 - NormalDist().cdf(1.0))
+    return tuple(
+        Tail(
+            chance=chance,
+            errors=max(
+                _errors_at(beyond, total, chance), one_sigma * -NormalDist().inv_cdf(chance)
+            ),
+        )
+        for chance in TAILS
+    )
+
+
+def _errors_at(beyond: Numbers, total: int, chance: float) -> float:
+    """The smallest error that is exceeded at most so often."""
+    return (1 + int(np.argmax(beyond <= chance * total))) / 128.0
+
+
+def _promised(
+    parts: Fitted, rule: Rule, queries: Floats, places: Numbers
+) -> tuple[tuple[Promise, ...], tuple[tuple[float, float], ...]]:
+    """The recall of each share missed, and the share of survivors that was looked at."""
+    worst = dict.fromkeys(MISSED, 1.0)
+    seen_by_share: dict[float, float] = {}
+    for share, place in _classes(parts):
+        recalls: dict[float, list[float]] = {missed: [] for missed in MISSED}
+        seen: list[float] = []
+        for query, row in zip(queries, places, strict=True):
+            words, sizes = _filter(parts, query, row, share=share, place=place)
+            truth = parts.by_codes(query, words, rule.errors_for(0.0))
+            for missed in MISSED:
+                sight = parts.by_lists(query, words, sizes, rule, missed)
+                found = np.count_nonzero(sight.similarities >= truth.similarities[-1])
+                recalls[missed].append(found / len(truth.similarities))
+                if missed == MISSED[2]:
+                    seen.append(sight.seen / truth.seen)
+        for missed, values in recalls.items():
+            bound = np.mean(values) - BOUND * np.std(values) / np.sqrt(len(values))
+            worst[missed] = min(worst[missed], float(bound))
+        if place == "independent":
+            seen_by_share[share] = float(np.mean(seen))
+    promises = tuple(Promise(missed=missed, recall=recall) for missed, recall in worst.items())
+    return promises if seen_by_share else (), tuple(seen_by_share.items())
+
+
+def _classes(parts: Fitted) -> Iterator[tuple[float, str]]:
+    rows = int(parts.lists.sizes.sum())
+    if len(parts.lists.sizes) > 1:
+        for share in SHARES:
+            for place in PLACES:
+                if share * rows >= SURVIVORS_MIN and (share < 1.0 or place == "independent"):
+                    yield share, place
+
+
+def _filter(
+    parts: Fitted, query: Floats, row: int, *, share: float, place: str
+) -> tuple[Words, npt.NDArray[np.int32]]:
+    """Rows that pass a made-up filter, without the query's own, and their number in each list."""
+    mask = parts.rows.usable.copy()
+    if place == "independent":
+        mask &= np.random.default_rng(row).random(len(mask), np.float32) < share
+    else:
+        nearness = parts.lists.centroids @ query
+        order = np.argsort(-nearness if place == "near" else nearness)
+        held = np.cumsum(parts.lists.sizes[order])
+        chosen = order[: 1 + int(np.searchsorted(held, share * held[-1]))]
+        inside = np.zeros(len(order), np.bool_)
+        inside[chosen] = True
+        mask[: parts.lists.offsets[-1]] &= np.repeat(inside, np.diff(parts.lists.offsets))
+    mask[row] = False
+    return _packed(parts, mask)
+
+
+def _packed(parts: Fitted, mask: Mask) -> tuple[Words, npt.NDArray[np.int32]]:
+    words = np.packbits(mask, bitorder="little").view(np.uint64)
+    running = np.concatenate([[0], np.cumsum(np.bitwise_count(words), dtype=np.int64)])
+    sizes = [running[end] - running[begin] for begin, end in pairwise(parts.lists.words.tolist())]
+    return frozen(words), frozen(np.array(sizes, np.int32))
+
+
+def _priced(
+    parts: Fitted, rule: Rule, queries: Floats, seen: tuple[tuple[float, float], ...]
+) -> Costs:
+    """Time the kernels on these rows."""
+    usable = np.flatnonzero(parts.rows.usable).astype(np.int32)
+    random = np.random.default_rng(SEED)
+    few, many = (
+        frozen(np.sort(random.choice(usable, min(len(usable), count), replace=False)))
+        for count in (64, 8192)
+    )
+    heap = (np.empty(1), np.empty(1, np.int64))
+    table, frame, codes = parts.rows.table, parts.frame.arrays, parts.codes.arrays
+    exactly = _time(lambda query: best_of_numbers(query, many, table, heap, 0), queries)
+    arguments = (rule.errors_for(0.01), frame, codes, table, heap, 0)
+    short = _time(lambda query: best_of_coded_numbers(query, few, *arguments), queries)
+    long = _time(lambda query: best_of_coded_numbers(query, many, *arguments), queries)
+    nearness = np.empty(len(parts.lists.sizes), np.float32)
+    ranked = _time(
+        lambda query: estimated(query, frame, parts.lists.codes.arrays, nearness), queries
+    )
+    per_code = max(long - short, 1e-3) / max(len(many) - len(few), 1)
+    return Costs(
+        question=short,
+        row_by_code=per_code,
+        row_exactly=exactly / len(many),
+        list_ranked=2.0 * ranked / len(nearness),  # ordering takes about as long as estimating
+        seen=seen,
+    )
+
+
+def _time(act, queries: Floats) -> float:  # type: ignore[no-untyped-def]
+    """Microseconds of one call; the best of three rounds, others being disturbed."""
+    rounds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        for query in queries[:32]:
+            act(query)
+        rounds.append((time.perf_counter() - began) / min(len(queries), 32))
+    return 1e6 * min(rounds)
+
+
+assert LIST_ALIGNMENT

@@ -1,0 +1,71 @@
+"""The stopping rule of a snapshot: when a search by lists has seen enough.
+
+`chances[s, c]` is the chance that a row is more similar to a query than s when the row's centroid
+has nearness c to it, counted over stored faces at build time. While lists are looked into, the
+worst neighbour kept so far is known, and so is how many survivors the lists left out hold at each
+nearness: their chances add up to the number of neighbours that stopping now should miss. One rule
+for every filter: it counts survivors, so few, many, near and far ones are all the same to it.
+
+What number may be missed for a recall that is asked for was measured, too, on held-out faces under
+filters of several shares and places (fitting.py), and so was how far estimates err.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from retrieval.values import Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """How often an estimate is too low by more than `errors` times a |q|."""
+
+    chance: float
+    errors: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What stopping at an expected share of missed neighbours gave."""
+
+    missed: float  # of the neighbours asked for
+    recall: float  # the lower 95 % bound of the mean, in the worst of all classes of filters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What work takes on the machine that built the snapshot, in microseconds on one core."""
+
+    question: float  # to code a query
+    row_by_code: float
+    row_exactly: float  # somewhere in memory
+    list_ranked: float
+    seen: tuple[tuple[float, float], ...]  # (share of rows that pass, share of them looked at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """All of the rule but the table: it stands in the manifest."""
+
+    tails: tuple[Tail, ...]  # by falling chance
+    promises: tuple[Promise, ...]  # by falling share missed
+    costs: Costs
+    pairs: int  # of query and row that the tails were counted over
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When to stop, and how far to trust an estimate."""
+
+    chances: Floats  # (WORST_STEPS, NEARNESS_STEPS)
+    measured: Measured
+
+    def missed_for(self, recall: float) -> float | None:
+        """The share of neighbours that may be expected missed; None: no share gave this recall."""
+        return next((p.missed for p in self.measured.promises if p.recall >= recall), None)
+
+    def errors_for(self, chance: float) -> float:
+        """How many times a |q| to allow for, so that a row is lost with at most this chance."""
+        tails = self.measured.tails
+        place = bisect_left(tails, -chance, key=lambda tail: -tail.chance)
+        return tails[min(place, len(tails) - 1)].errors

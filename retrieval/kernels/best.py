@@ -1,0 +1,198 @@
+"""The best rows of a search: their similarity in float64, and the heap that keeps the first k.
+
+The similarity of a query and a row is their cosine in float64, summed by halves in an order that
+only the dimension decides (`retrieval.index.exact.cosines` is the same in NumPy, to the bit). Rows
+are ordered by similarity, then by id; the heap's first place holds the last of them.
+"""
+
+import numpy as np
+
+from retrieval.kernels.compiled import inlined, kernel
+from retrieval.kernels.lanes import fetch, half_as_double, half_product, lowest
+
+# Two float32 sums of unit vectors differ by some 1e-7: below the worst of the heap by more than
+# this, a row is out; else float64 decides.
+SLACK = np.float32(2e-6)
+LINE = 32  # half floats of a cache line
+AHEAD = 3  # rows whose cache lines are asked for before they are needed
+
+
+@inlined
+def summed(values, width):  # type: ignore[no-untyped-def]
+    """The sum of a power-of-two number of values, which are used up."""
+    while width > 1:
+        width //= 2
+        for place in range(width):
+            values[place] += values[width + place]
+    return values[0]
+
+
+@inlined
+def widened(query):  # type: ignore[no-untyped-def]
+    """A probe: the query, room for float64 sums that begins with it, and the sum of its squares."""
+    width = width_of(len(query))
+    wide = np.zeros(3 * width)
+    for place in range(len(query)):
+        wide[place] = query[place]
+    for place in range(width):
+        wide[width + place] = wide[place] * wide[place]
+    return query, wide, summed(wide[width : 2 * width], width)
+
+
+@inlined
+def cosine(rows, start, probe):  # type: ignore[no-untyped-def]
+    """The similarity of a row and a probe, float64 in [-1, 1]."""
+    query, wide, square = probe
+    dimension = len(query)
+    width = len(wide) // 3
+    products, squares = wide[width : 2 * width], wide[2 * width :]
+    for place in range(dimension):
+        value = half_as_double(rows[start + place])
+        products[place] = value * wide[place]
+        squares[place] = value * value
+    for place in range(dimension, width):
+        products[place] = 0.0
+        squares[place] = 0.0
+    dot = summed(products, width)
+    length = np.sqrt(summed(squares, width)) * np.sqrt(square)
+    return min(max(dot / length, -1.0), 1.0)
+
+
+@inlined
+def before(similarity, face, other_similarity, other_face):  # type: ignore[no-untyped-def]
+    """Whether the first of two rows comes first in an answer."""
+    return similarity > other_similarity or (similarity == other_similarity and face < other_face)
+
+
+@inlined
+def keep(similarities, faces, filled, similarity, face):  # type: ignore[no-untyped-def]
+    """Put a row into the heap if it belongs there; give the number of rows kept then."""
+    if filled < len(faces):
+        place = filled
+        while place > 0:
+            parent = (place - 1) // 2
+            if not before(similarities[parent], faces[parent], similarity, face):
+                break
+            similarities[place] = similarities[parent]
+            faces[place] = faces[parent]
+            place = parent
+        similarities[place] = similarity
+        faces[place] = face
+        return filled + 1
+    if not before(similarity, face, similarities[0], faces[0]):
+        return filled
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= filled:
+            break
+        if child + 1 < filled and before(
+            similarities[child], faces[child], similarities[child + 1], faces[child + 1]
+        ):
+            child += 1
+        if not before(similarity, face, similarities[child], faces[child]):
+            break
+        similarities[place] = similarities[child]
+        faces[place] = faces[child]
+        place = child
+    similarities[place] = similarity
+    faces[place] = face
+    return filled
+
+
+@inlined
+def resume(heap, filled):  # type: ignore[no-untyped-def]
+    """Make a heap of what an earlier search has sorted: the last first is one."""
+    similarities, faces = heap
+    for place in range(filled // 2):
+        other = filled - 1 - place
+        similarities[place], similarities[other] = similarities[other], similarities[place]
+        faces[place], faces[other] = faces[other], faces[place]
+
+
+@inlined
+def sort_heap(heap, filled):  # type: ignore[no-untyped-def]
+    """Order what the heap keeps: first the best."""
+    similarities, faces = heap
+    for end in range(filled - 1, 0, -1):
+        similarity, face = similarities[end], faces[end]
+        similarities[end], faces[end] = similarities[0], faces[0]
+        place = 0
+        while True:
+            child = 2 * place + 1
+            if child >= end:
+                break
+            if child + 1 < end and before(
+                similarities[child], faces[child], similarities[child + 1], faces[child + 1]
+            ):
+                child += 1
+            if not before(similarity, face, similarities[child], faces[child]):
+                break
+            similarities[place] = similarities[child]
+            faces[place] = faces[child]
+            place = child
+        similarities[place] = similarity
+        faces[place] = face
+
+
+@inlined
+def consider(row, probe, table, heap, filled):  # type: ignore[no-untyped-def]
+    """Score a row, and keep it if it belongs to the best; give the number of rows kept then."""
+    query = probe[0]
+    vectors, scales, ids = table
+    start = row * len(query)
+    quick = half_product(vectors, start, query, len(query)) * scales[row]
+    if filled == len(heap[0]) and quick < np.float32(heap[0][0]) - SLACK:
+        return filled
+    return keep(heap[0], heap[1], filled, cosine(vectors, start, probe), ids[row])
+
+
+@kernel
+def best_of_numbers(query, numbers, table, heap, filled):  # type: ignore[no-untyped-def]
+    """Score these rows exactly and keep the best.
+
+    Args:
+        query: (d,) float32 of unit length.
+        numbers: (m,) integers, rows.
+        table: (vectors (n * d,) uint16, the bits of half floats; scales (n,) float32, 1 / length of
+            each row; ids (n,) int64).
+        heap: (similarities (k,) float64, faces (k,) int64), filled best first.
+        filled: how many rows an earlier search, over other rows, has left in the heap.
+
+    Returns:
+        How many rows are kept, at most k.
+    """
+    probe = widened(query)
+    vectors, dimension = table[0], len(query)
+    resume(heap, filled)
+    for place in range(len(numbers)):
+        if place + AHEAD < len(numbers):
+            start = np.int64(numbers[place + AHEAD]) * dimension
+            for line in range(0, dimension, LINE):
+                fetch(vectors, start + line)
+        filled = consider(np.int64(numbers[place]), probe, table, heap, filled)
+    sort_heap(heap, filled)
+    return filled
+
+
+@kernel
+def best_of_bitmap(query, words, table, heap, filled):  # type: ignore[no-untyped-def]
+    """The same for the rows whose bits are set in (n / 64,) uint64 words."""
+    probe = widened(query)
+    resume(heap, filled)
+    for place in range(len(words)):
+        left = words[place]
+        while left:
+            row = 64 * place + lowest(left)
+            left &= left - np.uint64(1)
+            filled = consider(row, probe, table, heap, filled)
+    sort_heap(heap, filled)
+    return filled
+
+
+@inlined
+def width_of(size):  # type: ignore[no-untyped-def]
+    width = 1
+    while width < size:
+        width *= 2
+    return width

@@ -1,0 +1,334 @@
+"""Searching by 1-bit codes: a query of four-bit numbers, rows scored by popcount, the best exactly.
+
+Estimates and their errors are those of RaBitQ (Gao & Long 2024), with one frame for all rows: query
+and rows are moved by one mean m and turned by one rotation, so that a row's code depends on nothing
+but the row, and a query is turned once. With q and o moved and turned,
+
+    <query, row> = <q, o> + <o, m> + <query, m>,    <q, o> ~ a sum_i sign(o_i) q_i
+
+where a and <o, m> are kept for each row, its factors. The error is about normal, with a deviation
+of less than a |q|; how much less, and how far its tail reaches, is measured on the collection.
+
+Arrays travel in tuples, always in this order:
+
+    table   (vectors (n * d,) uint16, scales (n,) float32, ids (n,) int64)
+    coded   (codes (n * words,) uint64, factors (n * 2,) uint16, the bits of half floats)
+    frame   (mean (d,) float32, signs (laps, d) float32, places (laps, d) int32)
+    heap    (similarities (k,) float64, faces (k,) int64)
+"""
+
+import numpy as np
+
+from retrieval.kernels.best import LINE, consider, resume, sort_heap, widened
+from retrieval.kernels.compiled import inlined, kernel
+from retrieval.kernels.lanes import bits_set, code_product, fetch, half_as_float, lowest
+
+LEVELS = 15  # a query's numbers are 2 u - 15 steps, u of four bits
+WORDS_AT_ONCE = 8  # a code is padded to whole vectors of the processor
+LANES = 16  # numbers of a processor's vector
+BATCH = 512  # rows looked at between two looks at the stopping rule, at most
+TOGETHER = 48  # rows that are worth a look
+CODES_AHEAD = 12  # rows whose codes are asked for before they are needed
+NEARNESS_STEPS = 256  # similarities of query and centroid, -1 to 1
+WORST_STEPS = 128  # similarities of query and last neighbour, -1 to 1
+
+
+@inlined
+def turn(moved, scratch, signs, places):  # type: ignore[no-untyped-def]
+    """Rotate a vector in place: in each lap a signed permutation, then Hadamard in blocks.
+
+    The blocks are powers of two that make up the dimension. Where they are large, their last steps
+    (within a vector of the processor) are left out: the next permutation mixes as well.
+    """
+    dimension = len(moved)
+    for lap in range(len(signs)):
+        for place in range(dimension):
+            scratch[place] = moved[places[lap, place]] * signs[lap, place]
+        done = 0
+        while done < dimension:
+            width = 1
+            while done + 2 * width <= dimension:
+                width *= 2
+            least = LANES if width >= LANES * LANES else 1
+            half = width // 2
+            while half >= least:
+                for begin in range(done, done + width, 2 * half):
+                    for place in range(begin, begin + half):
+                        one, other = scratch[place], scratch[place + half]
+                        scratch[place] = one + other
+                        scratch[place + half] = one - other
+                half //= 2
+            norm = np.float32(np.sqrt(np.float32(least) / np.float32(width)))
+            for place in range(done, done + width):
+                moved[place] = scratch[place] * norm
+            done += width
+
+
+@kernel
+def turned(rows, signs, places):  # type: ignore[no-untyped-def]
+    """Rotate rows (n, d) float32 in place; signs (laps, d) float32, places (laps, d) int32."""
+    scratch = np.empty(rows.shape[1], np.float32)
+    for row in range(len(rows)):
+        turn(rows[row], scratch, signs, places)
+
+
+@inlined
+def coded_query(query, frame):  # type: ignore[no-untyped-def]
+    """A query in four bits a number.
+
+    Returns:
+        (planes, step, shift, base, length): the similarity of a row with factors (a, g) is about
+        a (step * product - shift) + g + base, and wrong by less than some a * length.
+    """
+    mean, signs, places = frame
+    dimension = len(query)
+    padded = (dimension + 511) // 512 * 512
+    moved, scratch = np.empty(dimension, np.float32), np.empty(dimension, np.float32)
+    base = np.float32(0.0)
+    for place in range(dimension):
+        moved[place] = query[place] - mean[place]
+        base += query[place] * mean[place]
+    turn(moved, scratch, signs, places)
+    largest, square = np.float32(1e-20), np.float32(0.0)
+    for place in range(dimension):
+        largest = max(largest, abs(moved[place]))
+        square += moved[place] * moved[place]
+    scale = np.float32(0.5 * LEVELS) / largest
+    levels = np.zeros(padded, np.uint8)
+    total = 0
+    for place in range(dimension):
+        level = np.int32(moved[place] * scale + np.float32(0.5 * LEVELS + 0.5))
+        levels[place] = level
+        total += level
+    planes = np.empty(padded // 16, np.uint64)
+    for word in range(padded // 64):
+        first = word // WORDS_AT_ONCE * 4 * WORDS_AT_ONCE + word % WORDS_AT_ONCE
+        for bit in range(4):
+            planes[first + bit * WORDS_AT_ONCE] = bits_set(levels, 64 * word, 1 << bit)
+    step = largest / np.float32(LEVELS)
+    sum_of_numbers = np.float32(2 * total - LEVELS * dimension)
+    return (
+        planes,
+        np.float32(2.0) * step,
+        step * sum_of_numbers,
+        base,
+        np.float32(np.sqrt(square)),
+    )
+
+
+@inlined
+def look_at(rows, count, asked, reach, probe, coded, table, heap, filled):  # type: ignore[no-untyped-def]
+    """Look at the first `count` rows of a batch; give (rows kept then, rows scored exactly).
+
+    The rows' numbers are overwritten: first those stay whose bound beats the worst of the heap.
+    """
+    planes, step, shift, base, _ = asked
+    codes, factors = coded
+    numbers, bounds = rows
+    blocks = len(planes) // (4 * WORDS_AT_ONCE)
+    stride = blocks * WORDS_AT_ONCE
+    lowered = shift - reach
+    full = len(heap[0])
+    worst = np.float32(-3.0)
+    if filled == full:
+        worst = np.float32(heap[0][0]) - base
+    kept = 0
+    for place in range(count):
+        if place + CODES_AHEAD < count:
+            later = numbers[place + CODES_AHEAD]
+            fetch(factors, 2 * later)
+            for block in range(blocks):
+                fetch(codes, later * stride + block * WORDS_AT_ONCE)
+        row = numbers[place]
+        product = np.float32(code_product(codes, row * stride, planes, blocks))
+        bound = half_as_float(factors[2 * row]) * (step * product - lowered) + half_as_float(
+            factors[2 * row + 1]
+        )
+        # Written whether it counts or not: a branch here would be guessed wrong too often.
+        numbers[kept] = row
+        bounds[kept] = bound
+        kept += bound >= worst
+    scored = 0
+    for place in range(kept):
+        if filled == full and bounds[place] + base < np.float32(heap[0][0]):
+            continue
+        if place + 1 < kept:
+            start = numbers[place + 1] * len(probe[0])
+            for line in range(0, len(probe[0]), LINE):
+                fetch(table[0], start + line)
+        scored += 1
+        filled = consider(numbers[place], probe, table, heap, filled)
+    return filled, scored
+
+
+@inlined
+def taken(words, begin, end, numbers, count):  # type: ignore[no-untyped-def]
+    """Write the numbers of the rows of one list behind `count` others; give how many there are.
+
+    Returns:
+        (count, place): the row from which on there was no more room for a whole word, or `end`.
+    """
+    place = begin
+    while place < end and count + 64 <= len(numbers):
+        word = words[place >> 6] & (~np.uint64(0) << np.uint64(place & 63))
+        first = place & ~63
+        place = first + 64
+        if place > end:
+            word &= ~np.uint64(0) >> np.uint64(place - end)
+            place = end
+        while word:
+            numbers[count] = first + lowest(word)
+            count += 1
+            word &= word - np.uint64(1)
+    return count, place
+
+
+@kernel
+def best_of_codes(query, words, errors, frame, coded, table, heap, filled):  # type: ignore[no-untyped-def]
+    """The best of the rows whose bits are set, all of them scored by their codes.
+
+    Args:
+        query: (d,) float32 of unit length.
+        words: (n / 64,) uint64.
+        errors: how many times a |q| an estimate may be too low.
+        frame, coded, table, heap: see above; the heap is filled best first.
+        filled: how many rows an earlier search, over other rows, has left in the heap.
+
+    Returns:
+        (rows kept, rows scored by code, rows scored exactly).
+    """
+    probe = widened(query)
+    asked = coded_query(query, frame)
+    reach = np.float32(errors) * asked[4]
+    rows = (np.empty(BATCH, np.int64), np.empty(BATCH, np.float32))
+    resume(heap, filled)
+    looked_at, scored, place = 0, 0, 0
+    while place < 64 * len(words):
+        count, place = taken(words, place, 64 * len(words), rows[0], 0)
+        looked_at += count
+        filled, more = look_at(rows, count, asked, reach, probe, coded, table, heap, filled)
+        scored += more
+    sort_heap(heap, filled)
+    return filled, looked_at, scored
+
+
+@kernel
+def best_of_coded_numbers(query, chosen, errors, frame, coded, table, heap, filled):  # type: ignore[no-untyped-def]
+    """The same for rows given by their numbers, (m,)."""
+    probe = widened(query)
+    asked = coded_query(query, frame)
+    reach = np.float32(errors) * asked[4]
+    rows = (np.empty(BATCH, np.int64), np.empty(BATCH, np.float32))
+    resume(heap, filled)
+    scored = 0
+    for begin in range(0, len(chosen), BATCH):
+        count = min(BATCH, len(chosen) - begin)
+        for place in range(count):
+            rows[0][place] = chosen[begin + place]
+        filled, more = look_at(rows, count, asked, reach, probe, coded, table, heap, filled)
+        scored += more
+    sort_heap(heap, filled)
+    return filled, len(chosen), scored
+
+
+@inlined
+def ranked(asked, sizes, list_coded):  # type: ignore[no-untyped-def]
+    """The lists that hold survivors, nearest first by steps of their centroid's estimate.
+
+    Returns:
+        (order, ends, held): the numbers of lists; where in `order` each step of nearness ends,
+        and how many survivors its lists hold. Step 0 is a similarity of 1.
+    """
+    planes, step, shift, base, _ = asked
+    codes, factors = list_coded
+    blocks = len(planes) // (4 * WORDS_AT_ONCE)
+    stride = blocks * WORDS_AT_ONCE
+    steps = np.empty(len(sizes), np.int32)
+    ends = np.zeros(NEARNESS_STEPS + 1, np.int32)
+    held = np.zeros(NEARNESS_STEPS, np.int64)
+    for one in range(len(sizes)):
+        if sizes[one]:
+            product = np.float32(code_product(codes, one * stride, planes, blocks))
+            near = (
+                half_as_float(factors[2 * one]) * (step * product - shift)
+                + half_as_float(factors[2 * one + 1])
+                + base
+            )
+            at = np.int64((np.float32(1.0) - near) * np.float32(0.5 * NEARNESS_STEPS))
+            at = min(max(at, 0), NEARNESS_STEPS - 1)
+            steps[one] = at
+            ends[at + 1] += 1
+            held[at] += sizes[one]
+    for at in range(NEARNESS_STEPS):
+        ends[at + 1] += ends[at]
+    order = np.empty(ends[NEARNESS_STEPS], np.int32)
+    for one in range(len(sizes)):
+        if sizes[one]:
+            order[ends[steps[one]]] = one
+            ends[steps[one]] += 1
+    return order, ends, held
+
+
+@inlined
+def expected(at, held, worst, chances, enough):  # type: ignore[no-untyped-def]
+    """How many rows from this step of nearness on should beat the worst; `enough` ends counting."""
+    row = np.int64((np.float32(worst) + np.float32(1.0)) * np.float32(0.5 * WORST_STEPS))
+    row = min(max(row, 0), WORST_STEPS - 1)
+    missed = np.float32(0.0)
+    while at < NEARNESS_STEPS and missed <= enough:
+        missed += np.float32(held[at]) * chances[row, at]
+        at += 1
+    return missed
+
+
+@kernel
+def best_of_lists(  # type: ignore[no-untyped-def]
+    query, words, errors, allowed, lists, chances, frame, coded, table, heap, filled
+):
+    """The best of the rows whose bits are set, in the nearest lists, until few can be missed.
+
+    Args:
+        query, words, errors, frame, coded, table, heap: as for `best_of_codes`.
+        allowed: the number of neighbours that may be expected in the lists left out.
+        lists: (sizes (l,) int32 survivors, offsets (l + 1,) int64 rows, codes and factors of the
+            centroids).
+        chances: (WORST_STEPS, NEARNESS_STEPS) float32, the chance that a row beats a similarity,
+            by that similarity and the nearness of the row's centroid.
+
+    Returns:
+        (rows kept, rows scored by code, rows scored exactly, lists looked into).
+    """
+    sizes, offsets = lists[0], lists[1]
+    probe = widened(query)
+    asked = coded_query(query, frame)
+    reach = np.float32(errors) * asked[4]
+    rows = (np.empty(BATCH, np.int64), np.empty(BATCH, np.float32))
+    order, ends, held = ranked(asked, sizes, (lists[2], lists[3]))
+    resume(heap, filled)
+    looked_at, scored, rank, at = 0, 0, 0, 0
+    count, place, end = 0, 0, 0
+    while True:
+        # Short lists are looked at together: one fetches while another is scored.
+        while count + 64 <= BATCH and (place < end or (rank < len(order) and count < TOGETHER)):
+            if place == end:
+                while ends[at] <= rank:
+                    at += 1
+                one = order[rank]
+                rank += 1
+                held[at] -= sizes[one]
+                place, end = offsets[one], offsets[one + 1]
+            count, place = taken(words, place, end, rows[0], count)
+        if count == 0:
+            break
+        looked_at += count
+        filled, more = look_at(rows, count, asked, reach, probe, coded, table, heap, filled)
+        scored += more
+        count = 0
+        if (
+            filled == len(heap[0])
+            and place == end
+            and expected(at, held, heap[0][0], chances, np.float32(allowed)) <= allowed
+        ):
+            break
+    sort_heap(heap, filled)
+    return filled, looked_at, scored, rank

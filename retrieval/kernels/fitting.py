@@ -1,0 +1,61 @@
+"""What a build measures with: estimates of all rows, and counts of what they were worth."""
+
+import numpy as np
+
+from retrieval.kernels.coded import (
+    NEARNESS_STEPS,
+    WORDS_AT_ONCE,
+    WORST_STEPS,
+    coded_query,
+)
+from retrieval.kernels.compiled import kernel
+from retrieval.kernels.lanes import code_product, half_as_float
+
+ERROR_STEPS = 1024  # of a |q| / 128: errors up to 8
+
+
+@kernel
+def estimated(query, frame, coded, estimates):  # type: ignore[no-untyped-def]
+    """Fill the estimated similarity of every row, (n,) float32; give the |q| of its error."""
+    planes, step, shift, base, length = coded_query(query, frame)
+    codes, factors = coded
+    blocks = len(planes) // (4 * WORDS_AT_ONCE)
+    for row in range(len(estimates)):
+        product = np.float32(code_product(codes, row * blocks * WORDS_AT_ONCE, planes, blocks))
+        estimates[row] = (
+            half_as_float(factors[2 * row]) * (step * product - shift)
+            + half_as_float(factors[2 * row + 1])
+            + base
+        )
+    return length
+
+
+@kernel
+def tally(begin, similarities, estimates, factors, length, steps, usable, counts):  # type: ignore[no-untyped-def]
+    """Count rows by similarity and nearness of their centroid, and errors of estimates.
+
+    Args:
+        begin: the number of the first row.
+        similarities: (m,) float32 of rows from `begin` on.
+        estimates, factors, steps, usable: of all rows; steps (n,) is the nearness of the centroid.
+        length: the |q| of the estimates.
+        counts: (by similarity and nearness (WORST_STEPS, NEARNESS_STEPS), errors (ERROR_STEPS,))
+            int64, added to.
+    """
+    near, errors = counts
+    for place in range(len(similarities)):
+        row = begin + place
+        if usable[row]:
+            at = np.int64((similarities[place] + np.float32(1.0)) * np.float32(0.5 * WORST_STEPS))
+            near[min(max(at, 0), WORST_STEPS - 1), steps[row]] += 1
+            reach = half_as_float(factors[2 * row]) * length
+            error = (similarities[place] - estimates[row]) / max(reach, np.float32(1e-12))
+            errors[min(max(np.int64(error * np.float32(128.0)), 0), ERROR_STEPS - 1)] += 1
+
+
+@kernel
+def nearness_steps(nearness, steps):  # type: ignore[no-untyped-def]
+    """The step of each similarity of query and centroid, (n,) int32; 0 is a similarity of 1."""
+    for place in range(len(nearness)):
+        at = np.int64((np.float32(1.0) - nearness[place]) * np.float32(0.5 * NEARNESS_STEPS))
+        steps[place] = min(max(at, 0), NEARNESS_STEPS - 1)
