@@ -107,14 +107,18 @@ class ScalarColumn:
 
     def place(self, value: float | str) -> tuple[int, int]:
         """How many values are less than this one, and 1 if it is one of them."""
-        if isinstance(value, str):
-            return self.words.place(value.encode())
-        twice = bits.place_of(self.values, value)
+        if type(value) is str:
+            word = np.frombuffer(value.encode(), np.uint8)
+            twice = bits.place_of_word(self.ends, self.values, word)
+        else:
+            twice = bits.place_of(self.values, value)
         return twice >> 1, twice & 1
 
     def count(self, bounds: Bounds) -> int:
         """How many rows have a code in these ranges."""
         start = self.starts.item
+        if len(bounds) == 2:  # noqa: PLR2004 - one range, as nearly always
+            return start(bounds[1]) - start(bounds[0])
         return sum(
             start(high) - start(low) for low, high in zip(bounds[::2], bounds[1::2], strict=True)
         )

@@ -8,12 +8,13 @@ leaves on one column become one (BETWEEN is two comparisons). Then the rows are 
 * everything else is bitmaps, each leaf one pass over a byte a row, joined four at a time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from retrieval.errors import SnapshotUnusableError
 from retrieval.filters.column import (
@@ -29,10 +30,13 @@ from retrieval.filters.literals import Literal
 from retrieval.filters.rows import (
     RowNumbers,
     RowSet,
+    Words,
     intersection,
+    read_only,
     scattered,
     sound,
     union,
+    words_for,
 )
 from retrieval.filters.tree import (
     And,
@@ -51,10 +55,15 @@ from retrieval.filters.tree import (
 from retrieval.kernels import bits
 from retrieval.values import FieldType
 
-SORTED_ROWS_MAX: Final = 512  # more rows are put in order by a bitmap sooner than by a sort
+SORTED_ROWS_MAX: Final = 4_096  # more rows are put in order by a bitmap sooner than by a sort,
+SORTED_SHARE: Final = 1_024  # unless one row in so many is: then clearing the bitmap costs more
 SCATTER_SHARE: Final = 32  # one row in so many is found by setting single bits sooner than by a scan
+ONE_RANGE: Final = 2  # bounds
 POINTWISE_SHARE: Final = 64  # of one row in so many, single codes are read sooner than all
-KEPT_ROWS_MIN: Final = 2**17  # a scan of fewer rows costs no more than asking whether it was kept
+KEPT_ROWS_MIN: Final = 2**17  # a scan of fewer rows costs hardly more than to ask if it was kept
+
+
+Join = Callable[[Bounds, Bounds], Bounds]
 
 
 class Term(Protocol):
@@ -93,62 +102,64 @@ class Ranges:
     @property
     def listed(self) -> bool:
         """Whether the column has its rows by code."""
-        return len(self.column.order) > 0 or self.count == 0
+        return len(self.column.order) > 0
 
     def rows(self) -> tuple[RowNumbers, bool]:
         """The rows by code."""
         column, bounds = self.column, self.bounds
-        starts = column.starts.item
-        if len(bounds) == 2:  # noqa: PLR2004 - a low and a high
+        start = column.starts.item
+        if len(bounds) == ONE_RANGE:
             low, high = bounds
-            return column.order[starts(low) : starts(high)], high - low == 1
-        pairs = zip(bounds[::2], bounds[1::2], strict=True)
-        pieces = [column.order[starts(low) : starts(high)] for low, high in pairs]
-        rows = np.concatenate([column.order[:0], *pieces])
-        rows.setflags(write=False)
-        return rows, len(rows) < 2  # noqa: PLR2004
+            return column.order[start(low) : start(high)], high - low == 1
+        pieces = [column.order[start(low) : start(high)] for low, high in _pairs(bounds)]
+        return read_only(np.concatenate([column.order[:0], *pieces])), False
 
     def keep(self, rows: RowNumbers) -> RowNumbers:
         """Those of the rows that are in the ranges."""
         kept = np.empty(len(rows), np.int32)
-        if len(self.bounds) == 2:  # noqa: PLR2004
-            count = bits.keep_in_range(rows, self.column.codes, *self.bounds, kept)
+        if len(self.bounds) == ONE_RANGE:
+            low, high = self.bounds
+            count = bits.keep_in_range(rows, self.column.codes, low, high, kept)
         else:
-            bounds = np.array(self.bounds, np.int64)
-            bounds.setflags(write=False)
-            count = bits.keep_in_ranges(rows, self.column.codes, bounds, kept)
+            count = bits.keep_in_ranges(rows, self.column.codes, _array(self.bounds), kept)
         return _first(kept, sound(count))
 
     def found(self) -> RowSet:
         """All rows in the ranges."""
-        size, count = self.column.rows, self.count
+        return self.at_hand() or self.scanned(np.empty(words_for(self.column.rows), np.uint64))
+
+    def at_hand(self) -> RowSet | None:
+        """The rows, where they need no scan."""
+        count, size = self.count, self.column.rows
         if count == 0:
             return RowSet.none(size)
         if count == size:
             return RowSet.all(size)
-        if self.listed and count * SCATTER_SHARE <= size:
+        if count * SCATTER_SHARE <= size and len(self.column.order):
             return in_order(*self.rows(), size=size)
-        if size < KEPT_ROWS_MIN:
-            return self._scanned()
-        key = (self.name, self.bounds)
-        rows = self.kept.get(key)
-        if rows is None:
-            rows = self._scanned()
-            self.kept.offer(key, rows)
+        return self.kept.get((self.name, self.bounds)) if size >= KEPT_ROWS_MIN else None
+
+    def scanned(self, words: Words) -> RowSet:
+        """The rows, in words that are written to, or in others that are kept for the next time."""
+        size, key = self.column.rows, (self.name, self.bounds)
+        wanted = size >= KEPT_ROWS_MIN and self.kept.wanted(key)
+        if wanted:
+            words = np.empty(len(words), np.uint64)
+        self._write(words)
+        rows = RowSet(size, self.count, None, read_only(words))
+        if wanted:
+            self.kept.put(key, rows)
         return rows
 
-    def _scanned(self) -> RowSet:
+    def _write(self, words: Words) -> None:
+        """Write all rows in the ranges."""
         column = self.column
-        words = np.empty(-(-column.rows // 64), np.uint64)
         held = (column.scanned, column.firsts, column.starts, column.order)
-        if len(self.bounds) == 2:  # noqa: PLR2004
-            count = bits.range_bits(*held, *self.bounds, words)
+        if len(self.bounds) == ONE_RANGE:
+            low, high = self.bounds
+            sound(bits.range_bits(*held, low, high, words))
         else:
-            bounds = np.array(self.bounds, np.int64)
-            bounds.setflags(write=False)
-            count = bits.ranges_bits(*held, bounds, words)
-        words.setflags(write=False)
-        return RowSet(column.rows, sound(count), None, words)
+            sound(bits.ranges_bits(*held, _array(self.bounds), words))
 
 
 @dataclass(slots=True, eq=False)
@@ -226,56 +237,56 @@ def evaluate(filter_: Filter, columns: Columns) -> RowSet:
 def in_order(rows: RowNumbers, ascending: bool, *, size: int) -> RowSet:  # noqa: FBT001
     """The set of rows, each once, which may be in any order."""
     if not ascending:
-        if len(rows) > SORTED_ROWS_MAX:
+        if len(rows) > max(SORTED_ROWS_MAX, size // SORTED_SHARE):
             return RowSet(size, len(rows), None, scattered(rows, size=size))
-        rows = np.sort(rows)
-        rows.setflags(write=False)
+        rows = read_only(np.sort(rows))
     return RowSet(size, len(rows), rows, None)
 
 
 def _first(rows: RowNumbers, count: int) -> RowNumbers:
-    rows = rows[:count]
-    rows.setflags(write=False)
-    return rows
+    return read_only(rows[:count])
 
 
 def _term(filter_: Filter, columns: Columns) -> Term:
     kind = type(filter_)
+    if kind is Compare:
+        return _scalar_leaf(filter_, columns, _compared)
     if kind is And:
-        return _all_of(_joined(filter_.parts, columns, join=_common), columns)
+        return _all_of(_joined(filter_.parts, columns, join=_common), columns.rows)
     if kind is Or:
-        return _any_of(_joined(filter_.parts, columns, join=_either), columns)
+        return _any_of(_joined(filter_.parts, columns, join=_either), columns.rows)
     if kind is Constant:
         size = columns.rows
         return _known(RowSet.all(size) if filter_.value else RowSet.none(size))
-    return _leaf(filter_, columns)
+    return _other_leaf(filter_, columns)
 
 
 def _known(rows: RowSet) -> Found:
     return Found(rows, rows.count)
 
 
-def _joined(parts: tuple[Filter, ...], columns: Columns, *, join: Any) -> list[Term]:
+def _joined(parts: tuple[Filter, ...], columns: Columns, *, join: Join) -> list[Term]:
     """The terms of the parts, those on one column made into one."""
     terms: list[Term] = []
-    by_name: dict[str, int] = {}
     for part in parts:
         term = _term(part, columns)
         if type(term) is Ranges:
-            place = by_name.get(term.name)
-            if place is not None:
-                terms[place] = _ranges(terms[place], join(terms[place].bounds, term.bounds))
-                continue
-            by_name[term.name] = len(terms)
-        terms.append(term)
+            for place, other in enumerate(terms):
+                if type(other) is Ranges and other.column is term.column:
+                    terms[place] = _ranges(term, join(other.bounds, term.bounds))
+                    break
+            else:
+                terms.append(term)
+        else:
+            terms.append(term)
     return terms
 
 
-def _all_of(terms: list[Term], columns: Columns) -> Term:
+def _all_of(terms: list[Term], size: int) -> Term:
     if len(terms) == 1:
         return terms[0]
     terms.sort(key=_count)
-    first, size = terms[0], columns.rows
+    first = terms[0]
     if first.count == 0:
         return _known(RowSet.none(size))
     if first.listed and first.count * POINTWISE_SHARE <= size:
@@ -283,13 +294,30 @@ def _all_of(terms: list[Term], columns: Columns) -> Term:
         for term in terms[1:]:
             rows = term.keep(rows)
         return _known(in_order(rows, ascending, size=size))
-    return _known(intersection([term.found() for term in terms]))
+    return _folded(terms, size, join=intersection)
 
 
-def _any_of(terms: list[Term], columns: Columns) -> Term:
-    if len(terms) == 1:
-        return terms[0]
-    return _known(union([term.found() for term in terms]))
+def _any_of(terms: list[Term], size: int) -> Term:
+    return terms[0] if len(terms) == 1 else _folded(terms, size, join=union)
+
+
+def _folded(terms: list[Term], size: int, *, join: Callable[[list[RowSet]], RowSet]) -> Found:
+    """All terms joined: first what is at hand, then what has to be scanned, one after the other.
+
+    One bitmap is used for all scans: memory that was never used before costs more than they do.
+    """
+    ready, scans = [], []
+    for term in terms:
+        rows = term.at_hand() if type(term) is Ranges else term.found()
+        if rows is None:
+            scans.append(term)
+        else:
+            ready.append(rows)
+    found = join(ready) if ready else scans.pop().found()
+    scratch = np.empty(words_for(size) if scans else 0, np.uint64)
+    for term in scans:
+        found = join([found, term.scanned(scratch.view())])
+    return _known(found)
 
 
 def _count(term: Term) -> int:
@@ -305,11 +333,11 @@ def _column(field: Field, columns: Columns) -> Column:
     return columns.by_name[field.name]
 
 
-def _leaf(leaf: Any, columns: Columns) -> Term:
+def _scalar_leaf(leaf: Any, columns: Columns, bounds_of: Any) -> Ranges:
     column = _column(leaf.field, columns)
-    if type(column) is TagsColumn:
-        return _tags_leaf(leaf, column)
-    bounds = _bounds(leaf, column)
+    if type(column) is not ScalarColumn:
+        raise TypeError(f"{type(leaf).__name__} does not apply to tags")
+    bounds = bounds_of(leaf, column)
     return Ranges(leaf.field.name, column, bounds, columns.kept, column.count(bounds))
 
 
@@ -317,32 +345,32 @@ def _ranges(term: Ranges, bounds: Bounds) -> Ranges:
     return Ranges(term.name, term.column, bounds, term.kept, term.column.count(bounds))
 
 
+def _other_leaf(leaf: Any, columns: Columns) -> Term:
+    column = _column(leaf.field, columns)
+    if type(column) is TagsColumn:
+        return _tags_leaf(leaf, column)
+    return _scalar_leaf(leaf, columns, _bounds)
+
+
 def _tags_leaf(leaf: Any, column: TagsColumn) -> Term:
-    match leaf:
-        case IsNull(_, negated=True):
-            return _known(RowSet.of_bitmap(column.known, size=column.rows))
-        case IsNull():
-            known = RowSet.of_bitmap(column.known, size=column.rows)
-            return _known(_without(RowSet.all(column.rows), known))
-        case Has(_, tag, negated):
-            rows = column.rows_with(str(bound(tag)))
-            return Lacks(column, rows, column.rows - rows.count) if negated else _known(rows)
-        case _:
-            raise TypeError(f"{type(leaf).__name__} does not apply to tags")
+    if type(leaf) is Has:
+        rows = column.rows_with(str(bound(leaf.tag)))
+        return Lacks(column, rows, column.rows - rows.count) if leaf.negated else _known(rows)
+    if type(leaf) is not IsNull:
+        raise TypeError(f"{type(leaf).__name__} does not apply to tags")
+    known = RowSet.of_bitmap(column.known, size=column.rows)
+    return _known(known if leaf.negated else _without(RowSet.all(column.rows), known))
 
 
 def _without(every: RowSet, some: RowSet) -> RowSet:
     """The rows of a bitmap without some of its rows."""
-    words = np.bitwise_xor(every.bitmap(), some.bitmap())
-    words.setflags(write=False)
+    words = read_only(np.bitwise_xor(every.bitmap(), some.bitmap()))
     return RowSet(every.size, every.count - some.count, None, words)
 
 
 def _bounds(leaf: Any, column: ScalarColumn) -> Bounds:
     """The codes of the values for which a leaf is TRUE: NULL, the code 0, only where IS NULL."""
     match leaf:
-        case Compare(_, operator, value):
-            return _compared(column, operator, bound(value))
         case IsNull(_, negated):
             return _range(1, column.code_count) if negated else (0, 1)
         case OneOf(_, values, negated):
@@ -354,25 +382,23 @@ def _bounds(leaf: Any, column: ScalarColumn) -> Bounds:
     return _others(found, column) if negated else found
 
 
-def _compared(column: ScalarColumn, operator: Operator, value: Literal) -> Bounds:
-    place, there = column.place(_held(value, column.type))
+def _compared(leaf: Compare, column: ScalarColumn) -> Bounds:
+    """The codes of the values for which a comparison is TRUE."""
+    place, there = column.place(_held(bound(leaf.value), column.type))
     low = place + 1
     high = low + there
-    match operator:
-        case Operator.EQUAL:
-            return _range(low, high)
-        case Operator.UNEQUAL:
-            return _others(_range(low, high), column)
-        case Operator.LESS:
-            return _range(1, low)
-        case Operator.AT_MOST:
-            return _range(1, high)
-        case Operator.GREATER:
-            return _range(high, column.code_count)
-        case Operator.AT_LEAST:
-            return _range(low, column.code_count)
-        case _:
-            assert_never(operator)
+    operator = leaf.operator  # compared by identity: a StrEnum's == costs more than a kernel's call
+    if operator is Operator.EQUAL:
+        return _range(low, high)
+    if operator is Operator.AT_LEAST:
+        return _range(low, column.code_count)
+    if operator is Operator.AT_MOST:
+        return _range(1, high)
+    if operator is Operator.LESS:
+        return _range(1, low)
+    if operator is Operator.GREATER:
+        return _range(high, column.code_count)
+    return _others(_range(low, high), column)
 
 
 def _beginning_with(column: ScalarColumn, prefix: str) -> Bounds:
@@ -410,6 +436,10 @@ def _others(bounds: Bounds, column: ScalarColumn) -> Bounds:
     return _merged(_pairs(ends))
 
 
+def _array(bounds: Bounds) -> npt.NDArray[np.int64]:
+    return read_only(np.array(bounds, np.int64))
+
+
 def _pairs(bounds: Bounds) -> Iterator[tuple[int, int]]:
     return zip(bounds[::2], bounds[1::2], strict=True)
 
@@ -433,7 +463,7 @@ def _either(one: Bounds, other: Bounds) -> Bounds:
 
 def _common(one: Bounds, other: Bounds) -> Bounds:
     """Where both have ranges."""
-    if len(one) == len(other) == 2:  # noqa: PLR2004
+    if len(one) == len(other) == ONE_RANGE:
         return _range(max(one[0], other[0]), min(one[1], other[1]))
     pairs = ((max(a, c), min(b, d)) for a, b in _pairs(one) for c, d in _pairs(other))
     return _merged(pairs)

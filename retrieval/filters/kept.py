@@ -21,7 +21,7 @@ class KeptSets:
     def __init__(self, bytes_max: int = KEPT_SETS_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._sets: OrderedDict[Key, RowSet] = OrderedDict()
-        self._seen: OrderedDict[Key, None] = OrderedDict()
+        self._seen: OrderedDict[Key, bool] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
@@ -33,17 +33,21 @@ class KeptSets:
                 self._sets.move_to_end(key)
             return found
 
-    def offer(self, key: Key, rows: RowSet) -> None:
-        """Keep the rows of a leaf if they are offered for the second time."""
+    def wanted(self, key: Key) -> bool:
+        """Whether the rows of a leaf should be kept: they were asked for before."""
+        with self._lock:
+            if self._seen.pop(key, False):
+                return True
+            self._seen[key] = True
+            if len(self._seen) > SEEN_MAX:
+                self._seen.popitem(last=False)
+            return False
+
+    def put(self, key: Key, rows: RowSet) -> None:
+        """Keep the rows of a leaf."""
         with self._lock:
             if key in self._sets or rows.nbytes > self._bytes_max:
                 return
-            if key not in self._seen:
-                self._seen[key] = None
-                if len(self._seen) > SEEN_MAX:
-                    self._seen.popitem(last=False)
-                return
-            del self._seen[key]
             self._sets[key] = rows
             self._bytes += rows.nbytes
             while self._bytes > self._bytes_max:

@@ -36,12 +36,12 @@ class RowSet:
     @classmethod
     def of_numbers(cls, numbers: npt.NDArray[np.integer[Any]], *, size: int) -> "RowSet":
         """The rows of these numbers, which ascend."""
-        return cls(size, len(numbers), _frozen(np.array(numbers, np.int32)), None)
+        return cls(size, len(numbers), read_only(np.array(numbers, np.int32)), None)
 
     @classmethod
     def of_bitmap(cls, words: Words, *, size: int) -> "RowSet":
         """The rows whose bits are set in words that are not written to from now on."""
-        words = _frozen(words.view())
+        words = read_only(words.view())
         return cls(size, bits.count_bits(words), None, words)
 
     @classmethod
@@ -58,7 +58,7 @@ class RowSet:
         words = np.full(words_for(size), ~np.uint64(0))
         if size % WORD_BITS:
             words[-1] = (1 << size % WORD_BITS) - 1
-        return cls(size, size, None, _frozen(words))
+        return cls(size, size, None, read_only(words))
 
     @classmethod
     def none(cls, size: int) -> "RowSet":
@@ -82,7 +82,7 @@ class RowSet:
             return self.numbers
         rows = np.empty(self.count, np.int32)
         bits.numbers_of(self.bitmap(), rows)
-        return _frozen(rows)
+        return read_only(rows)
 
     def mask(self) -> Mask:
         """One item a row, (size,) bool, in an array that the caller may write to."""
@@ -112,7 +112,7 @@ class RowSet:
             return intersection([self, RowSet(self.size, self.size, None, words)])
         kept = np.empty(self.count, np.int32)
         count = sound(bits.keep_in_bits(self.numbers, words, 1, kept))
-        return RowSet(self.size, count, _frozen(kept[:count]), None)
+        return RowSet(self.size, count, read_only(kept[:count]), None)
 
     def union(self, words: Words) -> "RowSet":
         """The rows that are here, or whose bits are set in a read-only bitmap of as many rows."""
@@ -121,6 +121,12 @@ class RowSet:
 
 _NO_NUMBERS: Final = np.empty(0, np.int32)
 _NO_NUMBERS.setflags(write=False)
+
+
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same array, which nobody writes to from now on: kernels are compiled for such."""
+    array.setflags(write=False)
+    return array
 
 
 def words_for(size: int) -> int:
@@ -132,7 +138,7 @@ def scattered(rows: RowNumbers, *, size: int) -> Words:
     """The bitmap of row numbers in any order, each once."""
     words = np.zeros(words_for(size), np.uint64)
     sound(bits.set_bits(rows, size, words))
-    return _frozen(words)
+    return read_only(words)
 
 
 def unpacked(words: Words, *, size: int) -> Mask:
@@ -149,7 +155,7 @@ def intersection(sets: list[RowSet]) -> RowSet:
     rows = rest[0].row_numbers()
     for one in rest[1:]:
         kept = np.empty(len(rows), np.int32)
-        rows = _frozen(kept[: bits.keep_in_rows(rows, one.row_numbers(), 1, kept)])
+        rows = read_only(kept[: bits.keep_in_rows(rows, one.row_numbers(), 1, kept)])
     found = RowSet(sets[0].size, len(rows), rows, None)
     for dense in sets:
         if dense.numbers is None:
@@ -161,9 +167,13 @@ def union(sets: list[RowSet]) -> RowSet:
     """The rows that are in at least one of one or more sets."""
     size = sets[0].size
     few = [one.numbers for one in sets if one.numbers is not None]
-    if len(few) == len(sets) and sum(map(len, few)) * NUMBERS_SHARE <= size:
-        return RowSet.of_numbers(np.unique(np.concatenate(few)), size=size)
-    return _folded(bits.or_words, sets)
+    if len(few) < len(sets) or sum(map(len, few)) * NUMBERS_SHARE > size:
+        return _folded(bits.or_words, sets)
+    rows = few[0]
+    for more in few[1:]:
+        both = np.empty(len(rows) + len(more), np.int32)
+        rows = read_only(both[: bits.merge_rows(rows, more, both)])
+    return RowSet(size, len(rows), rows, None)
 
 
 def sound(count: int) -> int:
@@ -178,17 +188,10 @@ def sound(count: int) -> int:
 def _folded(kernel: Any, sets: list[RowSet]) -> RowSet:
     """What a kernel makes of all bitmaps, as many at once as it takes."""
     maps = [one.bitmap() for one in sets]
-    result = np.empty(len(maps[0]), np.uint64)
-    count = -1
-    while len(maps) > 1 or count < 0:
-        now, maps = maps[:AT_ONCE], maps[AT_ONCE:]
-        if count >= 0:
-            result = np.empty_like(result)
-        count = kernel(*now, *[now[0]] * (AT_ONCE - len(now)), result)
-        maps.insert(0, _frozen(result))
-    return RowSet(sets[0].size, count, None, maps[0])
-
-
-def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    array.setflags(write=False)
-    return array
+    joined, count = maps[0], sets[0].count
+    for begin in range(1, len(maps), AT_ONCE - 1):
+        now = [joined, *maps[begin : begin + AT_ONCE - 1]]
+        words = np.empty(len(joined), np.uint64)
+        count = kernel(*now, *now[:1] * (AT_ONCE - len(now)), words)
+        joined = read_only(words)
+    return RowSet(sets[0].size, count, None, joined)

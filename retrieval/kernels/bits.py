@@ -253,6 +253,31 @@ def keep_in_rows(rows: Any, others: Any, wanted: Any, kept: Any) -> Any:
 
 
 @kernel
+def merge_rows(one: Any, two: Any, both: Any) -> Any:
+    """Write the rows of two lists in order, each once; give their number.
+
+    Args:
+        one: (n,) int32, ascending.
+        two: (m,) int32, ascending.
+        both: (n + m,) int32, written to.
+    """
+    count, left, right = 0, 0, 0
+    while left < len(one) and right < len(two):
+        mine, other = one[left], two[right]
+        both[count] = min(mine, other)
+        count += 1
+        left += 1 if mine <= other else 0
+        right += 1 if other <= mine else 0
+    for place in range(left, len(one)):
+        both[count] = one[place]
+        count += 1
+    for place in range(right, len(two)):
+        both[count] = two[place]
+        count += 1
+    return count
+
+
+@kernel
 def and_words(one: Any, two: Any, three: Any, four: Any, both: Any) -> Any:
     """Write the rows that are in all four bitmaps; give their number. One may stand for several."""
     count = 0
