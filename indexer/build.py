@@ -23,7 +23,8 @@ from indexer import selfcheck
 from indexer.publish import clear_staging, publish
 from indexer.spool import Spool, drop, spooled
 from retrieval.errors import BuildFailedError
-from retrieval.filters.columns import Column, Columns
+from retrieval.filters.column import Column
+from retrieval.filters.columns import Columns
 from retrieval.index.exact import BLOCK_ROWS, PADDING, Numbers, scales_of
 from retrieval.index.ivf import (
     SAMPLE_PER_LIST,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retrieval.fields import Fields
-from retrieval.filters.columns import (
-    ARROW_TYPES,
-    NULL_CODE,
-    BooleanColumn,
-    Columns,
-    IntegerColumn,
-    NumberColumn,
-    TagsColumn,
-    TextColumn,
-)
+from retrieval.filters.column import TagsColumn
+from retrieval.filters.columns import ARROW_TYPES, Columns
 from retrieval.index.delta import half_rows
 from retrieval.index.exact import Mask, Numbers, places_in
 from retrieval.index.snapshot import current_id, snapshots_folder, verify
@@ -35,7 +27,7 @@ from retrieval.reader import Index
 from retrieval.store.changes import changes_since, read_everything
 from retrieval.store.collections import fields_of
 from retrieval.store.database import Store
-from retrieval.values import Collection, FaceId, Space
+from retrieval.values import Collection, FaceId, FieldType, Space
 
 BATCH_ROWS: Final = 10_000
 
@@ -197,22 +189,16 @@ class _Indexed:
 def _values(columns: Columns, name: str, rows: Numbers) -> pa.Array:
     """One field in some rows of the index, as the store would give it."""
     column, arrow_type = columns.by_name[name], ARROW_TYPES[columns.fields[name]]
-    match column:
-        case NumberColumn(values=values):
-            return pa.array(values[rows], from_pandas=True)  # NaN becomes NULL
-        case IntegerColumn(values=values, known=known):
-            return pa.array(values[rows], mask=~known[rows]).view(arrow_type)
-        case BooleanColumn(codes=codes):
-            return pa.array(codes[rows] == 1, mask=codes[rows] == NULL_CODE)
-        case TextColumn(codes=codes, ends=ends, text=text):
-            buffers = pa.py_buffer(np.ascontiguousarray(ends)), pa.py_buffer(text)
-            words = pa.LargeStringArray.from_buffers(len(ends) - 1, *buffers)
-            chosen = pa.array(codes[rows], mask=codes[rows] == NULL_CODE)
-            return words.take(chosen).cast(arrow_type)
-        case TagsColumn():
-            return pa.array(columns.get(name, rows), arrow_type)
-        case _:
-            assert_never(column)
+    if isinstance(column, TagsColumn):
+        return pa.array(columns.get(name, rows), arrow_type)
+    if column.type is FieldType.TEXT:
+        codes, words = column.codes[rows].astype(np.int64), column.words
+        buffers = (pa.py_buffer(np.ascontiguousarray(part)) for part in (words.ends, words.text))
+        texts = pa.LargeStringArray.from_buffers(len(words), *buffers)
+        return texts.take(pa.array(codes - 1, mask=codes == 0)).cast(arrow_type)
+    values, known = column.held(rows)
+    kept = pa.array(values, mask=~known)
+    return kept.cast(arrow_type) if column.type is FieldType.BOOLEAN else kept.view(arrow_type)
 
 
 def _differing(stored: pa.Array, held: pa.Array) -> Mask:

@@ -20,6 +20,9 @@ FILTER_BYTES_MAX: Final = 64 * 2**10  # an IN list of some thousand ids
 FILTER_DEPTH_MAX: Final = 64  # nesting; deeper trees come from generators gone wrong
 FILTER_LEAVES_MAX: Final = 4_096  # leaves of one filter, IN values counted one by one
 ATTRIBUTES_MAX: Final = 256  # declared attributes of one collection
+KEPT_SETS_BYTES_MAX: Final = (
+    64 * 2**20
+)  # bitmaps of leaves that are asked for again: 50 of 10 million rows, 2,500 of 200,000
 TEXT_BYTES_MAX: Final = 8 * 2**10  # one text value; B-tree entries end at a third of a page
 NAME_BYTES_MAX: Final = 2_000  # an external id or a person's name: both are indexed
 TAGS_MAX: Final = 1_000  # values of one array attribute of one face

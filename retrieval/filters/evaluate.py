@@ -1,33 +1,43 @@
-"""The rows of columns in memory that pass a filter: one numpy pass for each leaf.
+"""The rows of columns in memory that pass a filter.
 
 Agrees with PostgreSQL row for row (tests/integration/test_filters_agree_with_postgresql.py).
-A million rows: a range of numbers or texts takes 0.1 to 0.3 ms, a tag 0.1 ms; memory is the limit.
+Each leaf is first resolved to ranges of codes or to a tag, whose number of rows is known at once;
+leaves on one column become one (BETWEEN is two comparisons). Then the rows are found:
+
+* AND whose rarest part has few rows looks only at these, and tests the other parts row by row;
+* everything else is bitmaps, each leaf one pass over a byte a row, joined four at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, assert_never
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from retrieval.errors import SnapshotUnusableError
-from retrieval.filters.columns import (
-    NULL_CODE,
-    BooleanColumn,
-    Codes,
+from retrieval.filters.column import (
+    Bounds,
     Column,
-    Columns,
-    IntegerColumn,
-    Mask,
-    NumberColumn,
+    ScalarColumn,
     TagsColumn,
-    TextColumn,
     microseconds,
 )
+from retrieval.filters.columns import Columns
+from retrieval.filters.kept import KeptSets
 from retrieval.filters.literals import Literal
+from retrieval.filters.rows import (
+    RowNumbers,
+    RowSet,
+    Words,
+    intersection,
+    read_only,
+    scattered,
+    sound,
+    union,
+    words_for,
+)
 from retrieval.filters.tree import (
     And,
     Compare,
@@ -42,45 +52,276 @@ from retrieval.filters.tree import (
     Prefix,
     bound,
 )
+from retrieval.kernels import bits
+from retrieval.values import FieldType
 
-_COMPARISONS: Final[dict[Operator, Callable[[Any, Any], Mask]]] = {
-    Operator.EQUAL: np.equal,
-    Operator.UNEQUAL: np.not_equal,
-    Operator.LESS: np.less,
-    Operator.AT_MOST: np.less_equal,
-    Operator.GREATER: np.greater,
-    Operator.AT_LEAST: np.greater_equal,
-}
-COMPARED_ONE_BY_ONE_MAX: Final = 64  # beyond, a hash table is faster; measured at a million rows
+SORTED_ROWS_MAX: Final = 4_096  # more rows are put in order by a bitmap sooner than by a sort,
+SORTED_SHARE: Final = 1_024  # unless one row in so many is: then clearing the bitmap costs more
+SCATTER_SHARE: Final = 32  # one row in so many is found by setting single bits sooner than by a scan
+ONE_RANGE: Final = 2  # bounds
+POINTWISE_SHARE: Final = 64  # of one row in so many, single codes are read sooner than all
+KEPT_ROWS_MIN: Final = 2**17  # a scan of fewer rows costs hardly more than to ask if it was kept
 
 
-def evaluate(filter_: Filter, columns: Columns) -> Mask:
-    """The rows for which the filter is TRUE, (rows,) bool.
+Join = Callable[[Bounds, Bounds], Bounds]
+
+
+class Term(Protocol):
+    """A part of a filter, resolved for some columns."""
+
+    count: int  # of its rows; at least as many as there are
+
+    @property
+    def listed(self) -> bool:
+        """Whether its rows can be had without a pass over all."""
+        ...
+
+    def rows(self) -> tuple[RowNumbers, bool]:
+        """The rows of a listed term, each once, read-only, and whether they ascend."""
+        ...
+
+    def keep(self, rows: RowNumbers) -> RowNumbers:
+        """Those of the rows that are the term's, in the same order."""
+        ...
+
+    def found(self) -> RowSet:
+        """All its rows."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Ranges:
+    """Rows whose code of one column lies in some ranges."""
+
+    name: str
+    column: ScalarColumn
+    bounds: Bounds
+    kept: KeptSets
+    count: int
+
+    @property
+    def listed(self) -> bool:
+        """Whether the column has its rows by code."""
+        return len(self.column.order) > 0
+
+    def rows(self) -> tuple[RowNumbers, bool]:
+        """The rows by code."""
+        column, bounds = self.column, self.bounds
+        start = column.starts.item
+        if len(bounds) == ONE_RANGE:
+            low, high = bounds
+            return column.order[start(low) : start(high)], high - low == 1
+        pieces = [column.order[start(low) : start(high)] for low, high in _pairs(bounds)]
+        return read_only(np.concatenate([column.order[:0], *pieces])), False
+
+    def keep(self, rows: RowNumbers) -> RowNumbers:
+        """Those of the rows that are in the ranges."""
+        kept = np.empty(len(rows), np.int32)
+        if len(self.bounds) == ONE_RANGE:
+            low, high = self.bounds
+            count = bits.keep_in_range(rows, self.column.codes, low, high, kept)
+        else:
+            count = bits.keep_in_ranges(rows, self.column.codes, _array(self.bounds), kept)
+        return _first(kept, sound(count))
+
+    def found(self) -> RowSet:
+        """All rows in the ranges."""
+        return self.at_hand() or self.scanned(np.empty(words_for(self.column.rows), np.uint64))
+
+    def at_hand(self) -> RowSet | None:
+        """The rows, where they need no scan."""
+        count, size = self.count, self.column.rows
+        if count == 0:
+            return RowSet.none(size)
+        if count == size:
+            return RowSet.all(size)
+        if count * SCATTER_SHARE <= size and len(self.column.order):
+            return in_order(*self.rows(), size=size)
+        return self.kept.get((self.name, self.bounds)) if size >= KEPT_ROWS_MIN else None
+
+    def scanned(self, words: Words) -> RowSet:
+        """The rows, in words that are written to, or in others that are kept for the next time."""
+        size, key = self.column.rows, (self.name, self.bounds)
+        wanted = size >= KEPT_ROWS_MIN and self.kept.wanted(key)
+        if wanted:
+            words = np.empty(len(words), np.uint64)
+        self._write(words)
+        rows = RowSet(size, self.count, None, read_only(words))
+        if wanted:
+            self.kept.put(key, rows)
+        return rows
+
+    def _write(self, words: Words) -> None:
+        """Write all rows in the ranges."""
+        column = self.column
+        held = (column.scanned, column.firsts, column.starts, column.order)
+        if len(self.bounds) == ONE_RANGE:
+            low, high = self.bounds
+            sound(bits.range_bits(*held, low, high, words))
+        else:
+            sound(bits.ranges_bits(*held, _array(self.bounds), words))
+
+
+@dataclass(slots=True, eq=False)
+class Found:
+    """Rows that are known already."""
+
+    set: RowSet
+    count: int
+
+    @property
+    def listed(self) -> bool:
+        """Whether the rows are numbers."""
+        return self.set.numbers is not None
+
+    def rows(self) -> tuple[RowNumbers, bool]:
+        """The rows."""
+        return self.set.row_numbers(), True
+
+    def keep(self, rows: RowNumbers) -> RowNumbers:
+        """Those of the rows that are among them."""
+        kept = np.empty(len(rows), np.int32)
+        if self.set.numbers is not None:
+            return _first(kept, bits.keep_in_rows(rows, self.set.numbers, 1, kept))
+        return _first(kept, sound(bits.keep_in_bits(rows, self.set.bitmap(), 1, kept)))
+
+    def found(self) -> RowSet:
+        """The rows."""
+        return self.set
+
+
+@dataclass(slots=True, eq=False)
+class Lacks:
+    """Rows whose list of tags is known and does not hold one tag."""
+
+    column: TagsColumn
+    having: RowSet
+    count: int
+
+    @property
+    def listed(self) -> bool:
+        """Such rows are many."""
+        return False
+
+    def rows(self) -> tuple[RowNumbers, bool]:
+        """The rows."""
+        return self.found().row_numbers(), True
+
+    def keep(self, rows: RowNumbers) -> RowNumbers:
+        """Those of the rows that lack the tag."""
+        kept, lacking = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
+        kept = _first(kept, sound(bits.keep_in_bits(rows, self.column.known, 1, kept)))
+        if self.having.numbers is None:
+            count = sound(bits.keep_in_bits(kept, self.having.bitmap(), 0, lacking))
+        else:
+            count = bits.keep_in_rows(kept, self.having.numbers, 0, lacking)
+        return _first(lacking, count)
+
+    def found(self) -> RowSet:
+        """All rows that lack the tag."""
+        column = self.column
+        return _without(RowSet.of_bitmap(column.known, size=column.rows), self.having)
+
+
+def evaluate(filter_: Filter, columns: Columns) -> RowSet:
+    """The rows for which the filter is TRUE.
 
     Raises:
         FilterError: a parameter is not bound.
-        SnapshotUnusableError: the columns were made before one of the fields was declared.
+        SnapshotUnusableError: the columns were made before one of the fields was declared, or
+            they are damaged.
     """
-    match filter_:
-        case And(parts):
-            mask = evaluate(parts[0], columns)
-            for part in parts[1:]:
-                mask &= evaluate(part, columns)
-            return mask
-        case Or(parts):
-            mask = evaluate(parts[0], columns)
-            for part in parts[1:]:
-                mask |= evaluate(part, columns)
-            return mask
-        case Constant(value):
-            return np.full(columns.rows, value)
-        case _:
-            return _leaf(filter_, _column(filter_.field, columns))
+    return _term(filter_, columns).found()
 
 
-def packed(mask: Mask) -> npt.NDArray[np.uint8]:
-    """The mask as bits, row 0 lowest in byte 0: what faiss.IDSelectorBitmap reads."""
-    return np.packbits(mask, bitorder="little")
+def in_order(rows: RowNumbers, ascending: bool, *, size: int) -> RowSet:  # noqa: FBT001
+    """The set of rows, each once, which may be in any order."""
+    if not ascending:
+        if len(rows) > max(SORTED_ROWS_MAX, size // SORTED_SHARE):
+            return RowSet(size, len(rows), None, scattered(rows, size=size))
+        rows = read_only(np.sort(rows))
+    return RowSet(size, len(rows), rows, None)
+
+
+def _first(rows: RowNumbers, count: int) -> RowNumbers:
+    return read_only(rows[:count])
+
+
+def _term(filter_: Filter, columns: Columns) -> Term:
+    kind = type(filter_)
+    if kind is Compare:
+        return _scalar_leaf(filter_, columns, _compared)
+    if kind is And:
+        return _all_of(_joined(filter_.parts, columns, join=_common), columns.rows)
+    if kind is Or:
+        return _any_of(_joined(filter_.parts, columns, join=_either), columns.rows)
+    if kind is Constant:
+        size = columns.rows
+        return _known(RowSet.all(size) if filter_.value else RowSet.none(size))
+    return _other_leaf(filter_, columns)
+
+
+def _known(rows: RowSet) -> Found:
+    return Found(rows, rows.count)
+
+
+def _joined(parts: tuple[Filter, ...], columns: Columns, *, join: Join) -> list[Term]:
+    """The terms of the parts, those on one column made into one."""
+    terms: list[Term] = []
+    for part in parts:
+        term = _term(part, columns)
+        if type(term) is Ranges:
+            for place, other in enumerate(terms):
+                if type(other) is Ranges and other.column is term.column:
+                    terms[place] = _ranges(term, join(other.bounds, term.bounds))
+                    break
+            else:
+                terms.append(term)
+        else:
+            terms.append(term)
+    return terms
+
+
+def _all_of(terms: list[Term], size: int) -> Term:
+    if len(terms) == 1:
+        return terms[0]
+    terms.sort(key=_count)
+    first = terms[0]
+    if first.count == 0:
+        return _known(RowSet.none(size))
+    if first.listed and first.count * POINTWISE_SHARE <= size:
+        rows, ascending = first.rows()
+        for term in terms[1:]:
+            rows = term.keep(rows)
+        return _known(in_order(rows, ascending, size=size))
+    return _folded(terms, size, join=intersection)
+
+
+def _any_of(terms: list[Term], size: int) -> Term:
+    return terms[0] if len(terms) == 1 else _folded(terms, size, join=union)
+
+
+def _folded(terms: list[Term], size: int, *, join: Callable[[list[RowSet]], RowSet]) -> Found:
+    """All terms joined: first what is at hand, then what has to be scanned, one after the other.
+
+    One bitmap is used for all scans: memory that was never used before costs more than they do.
+    """
+    ready, scans = [], []
+    for term in terms:
+        rows = term.at_hand() if type(term) is Ranges else term.found()
+        if rows is None:
+            scans.append(term)
+        else:
+            ready.append(rows)
+    found = join(ready) if ready else scans.pop().found()
+    scratch = np.empty(words_for(size) if scans else 0, np.uint64)
+    for term in scans:
+        found = join([found, term.scanned(scratch.view())])
+    return _known(found)
+
+
+def _count(term: Term) -> int:
+    return term.count
 
 
 def _column(field: Field, columns: Columns) -> Column:
@@ -92,143 +333,137 @@ def _column(field: Field, columns: Columns) -> Column:
     return columns.by_name[field.name]
 
 
-def _leaf(leaf: Compare | OneOf | IsNull | Prefix | Has, column: Column) -> Mask:
-    """The rows of one leaf, in an array that the caller may write to."""
+def _scalar_leaf(leaf: Any, columns: Columns, bounds_of: Any) -> Ranges:
+    column = _column(leaf.field, columns)
+    if type(column) is not ScalarColumn:
+        raise TypeError(f"{type(leaf).__name__} does not apply to tags")
+    bounds = bounds_of(leaf, column)
+    return Ranges(leaf.field.name, column, bounds, columns.kept, column.count(bounds))
+
+
+def _ranges(term: Ranges, bounds: Bounds) -> Ranges:
+    return Ranges(term.name, term.column, bounds, term.kept, term.column.count(bounds))
+
+
+def _other_leaf(leaf: Any, columns: Columns) -> Term:
+    column = _column(leaf.field, columns)
+    if type(column) is TagsColumn:
+        return _tags_leaf(leaf, column)
+    return _scalar_leaf(leaf, columns, _bounds)
+
+
+def _tags_leaf(leaf: Any, column: TagsColumn) -> Term:
+    if type(leaf) is Has:
+        rows = column.rows_with(str(bound(leaf.tag)))
+        return Lacks(column, rows, column.rows - rows.count) if leaf.negated else _known(rows)
+    if type(leaf) is not IsNull:
+        raise TypeError(f"{type(leaf).__name__} does not apply to tags")
+    known = RowSet.of_bitmap(column.known, size=column.rows)
+    return _known(known if leaf.negated else _without(RowSet.all(column.rows), known))
+
+
+def _without(every: RowSet, some: RowSet) -> RowSet:
+    """The rows of a bitmap without some of its rows."""
+    words = read_only(np.bitwise_xor(every.bitmap(), some.bitmap()))
+    return RowSet(every.size, every.count - some.count, None, words)
+
+
+def _bounds(leaf: Any, column: ScalarColumn) -> Bounds:
+    """The codes of the values for which a leaf is TRUE: NULL, the code 0, only where IS NULL."""
     match leaf:
         case IsNull(_, negated):
-            return _known(column) if negated else ~_known(column)
-        case Compare(_, operator, value):
-            return _compared(column, operator, bound(value))
+            return _range(1, column.code_count) if negated else (0, 1)
         case OneOf(_, values, negated):
-            mask = _equal_to_any(column, [bound(value) for value in values])
-        case Prefix(_, prefix, _) if isinstance(column, TextColumn):
-            mask = _prefixed(column, str(bound(prefix)))
-        case Has(_, tag, _) if isinstance(column, TagsColumn):
-            mask = np.zeros(len(column.known), np.bool_)
-            mask[column.rows_with(str(bound(tag)))] = True
+            found = _equal_to_any(column, [bound(value) for value in values])
+        case Prefix(_, prefix, negated):
+            found = _beginning_with(column, str(bound(prefix)))
         case _:
-            raise TypeError(f"{type(leaf).__name__} does not apply to {type(column).__name__}")
-    return _known(column) & ~mask if leaf.negated else mask
+            raise TypeError(f"{type(leaf).__name__} applies to tags alone")
+    return _others(found, column) if negated else found
 
 
-def _known(column: Column) -> Mask:
-    """The rows that are not NULL, in an array that the caller may write to."""
-    match column:
-        case NumberColumn(values=values):
-            return ~np.isnan(values)
-        case IntegerColumn(known=known) | TagsColumn(known=known):
-            return known.copy()
-        case TextColumn(codes=codes) | BooleanColumn(codes=codes):
-            return np.not_equal(codes, NULL_CODE)
-        case _:
-            assert_never(column)
+def _compared(leaf: Compare, column: ScalarColumn) -> Bounds:
+    """The codes of the values for which a comparison is TRUE."""
+    place, there = column.place(_held(bound(leaf.value), column.type))
+    low = place + 1
+    high = low + there
+    operator = leaf.operator  # compared by identity: a StrEnum's == costs more than a kernel's call
+    if operator is Operator.EQUAL:
+        return _range(low, high)
+    if operator is Operator.AT_LEAST:
+        return _range(low, column.code_count)
+    if operator is Operator.AT_MOST:
+        return _range(1, high)
+    if operator is Operator.LESS:
+        return _range(1, low)
+    if operator is Operator.GREATER:
+        return _range(high, column.code_count)
+    return _others(_range(low, high), column)
 
 
-def _compared(column: Column, operator: Operator, value: Literal) -> Mask:
-    if isinstance(column, TextColumn):
-        return _compared_text(column, operator, str(value).encode())
-    values, known = _plain(column)
-    mask = _COMPARISONS[operator](values, _held(value))
-    # NaN and the code -1 differ from everything and equal nothing: they need help only here.
-    if known is not None:
-        mask &= known
-    elif operator is Operator.UNEQUAL:
-        mask &= _known(column)
-    return mask
-
-
-def _compared_text(column: TextColumn, operator: Operator, value: bytes) -> Mask:
-    """Texts compare as codes do: words before `low` are less, from `high` on greater."""
-    words = column.words
-    low = words.place(value)
-    high = low + (low < len(words) and words[low] == value)
-    match operator:
-        case Operator.EQUAL:
-            return _coded(column, low, high)
-        case Operator.UNEQUAL:
-            return _known(column) & ~_coded(column, low, high)
-        case Operator.LESS:
-            return _coded(column, 0, low)
-        case Operator.AT_MOST:
-            return _coded(column, 0, high)
-        case Operator.GREATER:
-            return _coded(column, high, len(words))
-        case Operator.AT_LEAST:
-            return _coded(column, low, len(words))
-        case _:
-            assert_never(operator)
-
-
-def _prefixed(column: TextColumn, prefix: str) -> Mask:
+def _beginning_with(column: ScalarColumn, prefix: str) -> Bounds:
     """The texts from the prefix up to the first text that is greater and does not begin with it."""
-    words, beginning = column.words, prefix.encode()
+    beginning = prefix.encode()
     if not beginning:
-        return _known(column)
+        return _range(1, column.code_count)
     # The last byte of UTF-8 is never 255, so that one more is still a byte.
     end = beginning[:-1] + bytes([beginning[-1] + 1])
-    return _coded(column, words.place(beginning), words.place(end))
+    words = column.words
+    return _range(1 + words.place(beginning)[0], 1 + words.place(end)[0])
 
 
-def _coded(column: TextColumn, low: int, high: int) -> Mask:
-    """The rows with low <= code < high, in one pass where one bound says nothing."""
-    codes = column.codes
-    if low >= high:
-        return np.zeros(len(codes), np.bool_)
-    if high - low == 1:
-        return np.equal(codes, low)
-    if high == len(column.words):
-        return np.greater_equal(codes, low)
-    if low == 0:
-        unsigned: Codes = codes.view(codes.dtype.str.replace("i", "u"))
-        return np.less(unsigned, high)  # NULL is the largest
-    return np.greater_equal(codes, low) & np.less(codes, high)
+def _equal_to_any(column: ScalarColumn, values: list[Literal]) -> Bounds:
+    places = (column.place(_held(value, column.type)) for value in values)
+    return _merged((place + 1, place + 2) for place, there in places if there)
 
 
-def _equal_to_any(column: Column, values: list[Literal]) -> Mask:
-    if isinstance(column, TextColumn):
-        found = [column.words.code(str(value)) for value in values]
-        sought: list[float] = [code for code in found if code is not None]
-        array, known = column.codes, None
-    else:
-        array, known = _plain(column)
-        sought = [_held(value) for value in values]
-    if len(sought) > COMPARED_ONE_BY_ONE_MAX:
-        mask = _in_set(array, sought)
-    else:
-        mask = np.zeros(len(array), np.bool_)
-        for value in sought:
-            mask |= np.equal(array, value)
-    if known is not None:
-        mask &= known
-    return mask
+def _held(value: Literal, type_: FieldType) -> float | str:
+    """A literal as the values of a column are held."""
+    if type_ is FieldType.NUMBER:
+        return float(value)  # type: ignore[arg-type]
+    if isinstance(value, datetime):
+        return microseconds(value)
+    return int(value) if type_ is FieldType.BOOLEAN else value  # type: ignore[arg-type]
 
 
-def _plain(column: Column) -> tuple[npt.NDArray[Any], Mask | None]:
-    """What compares with literals directly, and a mask where NULL would pass as a value."""
-    match column:
-        case NumberColumn(values=values):
-            return values, None
-        case IntegerColumn(values=values, known=known):
-            return values, known
-        case BooleanColumn(codes=codes):
-            return codes, None
-        case _:
-            raise TypeError(f"{type(column).__name__} has no plain values")
+def _range(low: int, high: int) -> Bounds:
+    return (low, high) if low < high else ()
 
 
-def _held(value: Literal) -> float:
-    """A literal as the plain values are held."""
-    match value:
-        case datetime():
-            return microseconds(value)
-        case str():
-            raise TypeError("text is compared by codes")
-        case _:
-            return value
+def _others(bounds: Bounds, column: ScalarColumn) -> Bounds:
+    """All values that are not in some ranges of values."""
+    ends = (1, *bounds, column.code_count)
+    return _merged(_pairs(ends))
 
 
-def _in_set(array: npt.NDArray[Any], values: list[float]) -> Mask:
-    """By Arrow's hash table, whose cost hardly grows with the values: 12 ms for a million rows."""
-    sought = pa.array(np.array(values, array.dtype))
-    found: Mask = pc.is_in(pa.array(array), value_set=sought).to_numpy(zero_copy_only=False)
-    return found
+def _array(bounds: Bounds) -> npt.NDArray[np.int64]:
+    return read_only(np.array(bounds, np.int64))
+
+
+def _pairs(bounds: Bounds) -> Iterator[tuple[int, int]]:
+    return zip(bounds[::2], bounds[1::2], strict=True)
+
+
+def _merged(pairs: Iterable[tuple[int, int]]) -> Bounds:
+    """The ranges in order, those that touch as one."""
+    merged: list[int] = []
+    for low, high in sorted(pairs):
+        if low >= high:
+            continue
+        if merged and low <= merged[-1]:
+            merged[-1] = max(merged[-1], high)
+        else:
+            merged += (low, high)
+    return tuple(merged)
+
+
+def _either(one: Bounds, other: Bounds) -> Bounds:
+    return _merged([*_pairs(one), *_pairs(other)])
+
+
+def _common(one: Bounds, other: Bounds) -> Bounds:
+    """Where both have ranges."""
+    if len(one) == len(other) == ONE_RANGE:
+        return _range(max(one[0], other[0]), min(one[1], other[1]))
+    pairs = ((max(a, c), min(b, d)) for a, b in _pairs(one) for c, d in _pairs(other))
+    return _merged(pairs)

@@ -346,10 +346,10 @@ def _bound(filter_: Filter, values: Mapping[str, Value]) -> Filter:
         case Or(parts):
             return any_of([_bound(part, values) for part in parts])
         case _:
-            return _bound_leaf(filter_, values) if parameters(filter_) else filter_
+            return bind_leaf(filter_, values) if parameters(filter_) else filter_
 
 
-def _bound_leaf(leaf: Leaf, values: Mapping[str, Value]) -> Filter:
+def bind_leaf(leaf: Leaf, values: Mapping[str, Value]) -> Filter:
     """A leaf that holds parameters, built anew: a value may turn it into another kind of leaf."""
     given = [_given(operand, values) for operand in _operands(leaf)]
     try:

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 
 from retrieval.errors import CursorTooOldError, SnapshotUnusableError
 from retrieval.fields import Fields
-from retrieval.filters.columns import Columns, IntegerColumn
+from retrieval.filters.column import ScalarColumn
+from retrieval.filters.columns import Columns
 from retrieval.filters.evaluate import evaluate
 from retrieval.filters.tree import Filter
 from retrieval.index.delta import (
@@ -95,7 +96,7 @@ class View:
         """The rows that can be found and pass the filter."""
         if filter_ is None:
             return self.everything
-        masks = [evaluate(filter_, one.columns) for one in self.chunks]
+        masks = [evaluate(filter_, one.columns).mask() for one in self.chunks]
         pairs = zip(masks, self.everything.chunks, strict=True)
         return Survivors(
             snapshot=self._snapshot_survivors(filter_),
@@ -150,9 +151,9 @@ class View:
     def _snapshot_survivors(self, filter_: Filter) -> Mask:
         if self.columns is None:
             return self.alive
-        mask = evaluate(filter_, self.columns)
+        mask = evaluate(filter_, self.columns).mask()
         for one in self.patches:
-            mask[one.numbers] = evaluate(filter_, one.columns)
+            mask[one.numbers] = evaluate(filter_, one.columns).mask()
         return mask & self.everything.snapshot
 
     def _places(self, faces: FaceIds) -> Iterator[tuple[Rows, Mask, Numbers]]:
@@ -321,8 +322,8 @@ def _tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 def _fill_persons(persons: FaceIds, places: Numbers, columns: Columns) -> None:
     """Set the person of each face that has a place here."""
     column = columns.by_name["person_id"]
-    if not isinstance(column, IntegerColumn):
+    if not isinstance(column, ScalarColumn):
         raise TypeError("person_id is no integer column")
     here = places >= 0
-    known = column.known[places[here]]
-    persons[here] = np.where(known, column.values[places[here]], -1)
+    values, known = column.held(places[here])
+    persons[here] = np.where(known, values, -1)
