@@ -15,7 +15,7 @@ that begin at 16,384 evenly spaced rows, whose mean is least like the query.
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +27,6 @@ from benchmarks.filtered.data.generator import TAGS_OF_A_SHARE, tag
 from benchmarks.filtered.data.grid import POSITION, SLOT
 from benchmarks.filtered.truth import asks, computed, passing
 from benchmarks.filtered.values import Cell, DataSet, Numbers
-from retrieval.filters.columns import microseconds, moment
 from retrieval.filters.tree import pattern_of
 from retrieval.values import FieldType, Floats, UnitRows, Value
 
@@ -49,6 +48,8 @@ LEANING: Final = 1.5  # times as many or as few pass near the query: no longer i
 CHANCE_ROWS: Final = 3
 _QUERIES_MEASURED: Final = 32
 _BLOCK_ROWS: Final = 16_384
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _ORDERED: Final = (FieldType.NUMBER, FieldType.INTEGER, FieldType.TIMESTAMP)
 
 
@@ -87,8 +88,8 @@ class Sorted:
         return min(max(round(share * self.rows), 1), len(self.values))
 
     def _value(self, place: int) -> Value:
-        held = self.values[place].item()
-        return moment(held) if self.type is FieldType.TIMESTAMP else held
+        held: int | float = self.values[place].item()
+        return _EPOCH + held * _MICROSECOND if self.type is FieldType.TIMESTAMP else held
 
 
 def cells(data: DataSet, *, shares: Sequence[float] = SHARES) -> tuple[Cell, ...]:
@@ -533,4 +534,4 @@ def _most_common(column: pa.ChunkedArray) -> Value:
 
 def _held(value: Value) -> Any:
     """A value as a sorted column holds it."""
-    return microseconds(value) if isinstance(value, datetime) else value
+    return (value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else value

@@ -76,6 +76,12 @@ def test_nine_of_ten_queries_show_a_person_who_has_rows_and_none_is_a_row(faces:
     assert (best > THRESHOLD).mean() == pytest.approx(0.9, abs=0.06)
 
 
+def test_a_population_without_strangers_is_asked_for_its_own_persons_only():
+    population = generator.Population(rows=2000, seed=4, strangers=0.0)
+    data = generator.faces_of(population, queries=100, tuning=1)
+    assert ((data.queries @ data.vectors.T).max(axis=1) > 0.3).mean() > 0.97
+
+
 def test_tuning_queries_are_others_than_those_reported_on(faces: DataSet):
     assert (faces.queries @ faces.tuning.T).max() < 0.9999
 

@@ -74,6 +74,7 @@ class Population:
     rows: int
     seed: int
     faces_a_person: int = 20  # on average; 1 to twice that less one
+    strangers: float = STRANGERS  # share of the queries whose person has no row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,11 +95,14 @@ class _Samples:
     within: Doubles  # (n,) of the noise along one direction, standard normal
 
 
-def faces(
-    rows: int, *, seed: int, queries: int = 1000, tuning: int = 500, faces_a_person: int = 20
-) -> DataSet:
+def faces(rows: int, *, seed: int, queries: int = 1000, tuning: int = 500) -> DataSet:
     """A data set in memory: 2 KiB a row."""
-    population = Population(rows=rows, seed=seed, faces_a_person=faces_a_person)
+    return faces_of(Population(rows=rows, seed=seed), queries=queries, tuning=tuning)
+
+
+def faces_of(population: Population, *, queries: int = 1000, tuning: int = 500) -> DataSet:
+    """The same of any population."""
+    rows = population.rows
     vectors = np.empty((rows, DIMENSION), np.float32)
     tables, start = [], 0
     for halves, table in blocks(population):
@@ -109,7 +113,7 @@ def faces(
     asked, asked_table = questions(population, queries, stream=_QUERIES)
     tuned, tuned_table = questions(population, tuning, stream=_TUNING)
     return DataSet(
-        name=f"faces-{rows}-seed{seed}",
+        name=f"faces-{rows}-seed{population.seed}",
         vectors=UnitRows(vectors),
         table=pa.concat_tables(tables),
         queries=asked,
@@ -158,7 +162,7 @@ def questions(
     random = _random(population, stream)
     owners = _owners(population)
     persons = _persons(_random(population, _PERSONS), int(owners.max()) + 1)
-    strangers = _persons(random, round(STRANGERS * count))
+    strangers = _persons(random, round(population.strangers * count))
     known = random.choice(np.unique(owners), count - len(strangers.centres))
     mine = np.concatenate((known, len(persons.centres) + np.arange(len(strangers.centres))))
     everyone = _joined(persons, strangers)
