@@ -6,8 +6,10 @@ ends are this repository. What an engine does in processes of its own (a server,
 as its time and memory.
 """
 
+import ctypes
 import gc
 import os
+import signal
 import sys
 import time
 import traceback
@@ -35,6 +37,7 @@ from benchmarks.filtered.engines.messages import (
 from benchmarks.filtered.values import Ask, Cell, Numbers, Setting
 
 SECOND_NS: Final = 1e9
+DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG
 
 
 class Child:
@@ -166,6 +169,8 @@ def serve(connection: Connection, child: Child) -> None:
 
 def main() -> None:
     """Serve one engine; an engine that cannot be imported says so as its first reply."""
+    # What runs in a library's own code hears of no closed connection.
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     connection = Connection(int(sys.argv[1]))
     try:
         child = Child(sys.argv[2])

@@ -1,17 +1,17 @@
 """Rows and names as plain Python, for databases that take documents and simple names."""
 
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import pyarrow as pa
 
 from benchmarks.filtered.values import DataSet
 from retrieval.fields import Fields
-from retrieval.filters.columns import microseconds
 from retrieval.filters.literals import Literal
 
-BATCH_ROWS = 1000
+BATCH_ROWS: Final = 1000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def simple_names(fields: Fields) -> dict[str, str]:
@@ -41,7 +41,9 @@ def rows_of(data: DataSet, names: dict[str, str]) -> Iterator[tuple[int, list[di
 
 def as_number(value: Literal) -> Literal:
     """A moment as microseconds; anything else as it is."""
-    return microseconds(value) if isinstance(value, datetime) else value
+    if not isinstance(value, datetime):
+        return value
+    return (value - _EPOCH) // timedelta(microseconds=1)
 
 
 def after(prefix: str) -> str:

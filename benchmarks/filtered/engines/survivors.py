@@ -9,7 +9,6 @@ NULL has rank -1. A leaf of 1 % of 200,000 rows takes some 10 us, a mask of half
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, assert_never
 
 import numpy as np
@@ -17,8 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks.filtered.engines.plain import as_number
 from retrieval.fields import Fields
-from retrieval.filters.columns import Mask, field_types, microseconds
+from retrieval.filters.columns import field_types
 from retrieval.filters.literals import Literal
 from retrieval.filters.tree import (
     And,
@@ -35,6 +35,7 @@ from retrieval.filters.tree import (
 )
 from retrieval.values import FieldType
 
+Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int32]
 Ranges = list[tuple[int, int]]  # of ranks, the end left out
 SPARSE_SHARE_MAX: Final = 1 / 16  # below, rows are collected one by one; above, columns are read
@@ -222,7 +223,7 @@ def _others(ranges: Ranges, *, end: int) -> Ranges:
 
 def _place(values: Any, literal: Literal) -> tuple[int, int]:
     """The rank of a value and the one after it; an empty range where it is not there."""
-    sought = microseconds(literal) if isinstance(literal, datetime) else literal
+    sought = as_number(literal)
     if isinstance(values, list):
         return bisect_left(values, sought), bisect_right(values, sought)
     low, high = np.searchsorted(values, sought), np.searchsorted(values, sought, side="right")
