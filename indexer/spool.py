@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from retrieval.fields import Fields
 from retrieval.index.delta import half_rows
+from retrieval.index.making import Faces
 from retrieval.store.changes import arrow_schema, read_everything
 from retrieval.store.collections import fields_of
 from retrieval.store.database import Store
-from retrieval.values import Collection, Cursor, FaceIds, HalfRows, Space
+from retrieval.values import Collection, Cursor, HalfRows, Space
 
 BATCH_ROWS: Final = 10_000  # 10 MiB of vectors at 512 dimensions
 VECTORS: Final = "spool.vectors"
@@ -28,10 +29,7 @@ class Spool:
     """All faces in the order in which the store gave them."""
 
     cursor: Cursor
-    fields: Fields
-    ids: FaceIds  # (n,)
-    vectors: HalfRows  # (n, d) mapped
-    table: pa.Table  # every field, mapped
+    faces: Faces  # mapped
 
 
 def spooled(store: Store, folder: Path, *, collection: Collection, space: Space) -> Spool:
@@ -79,7 +77,7 @@ def _mapped(folder: Path, cursor: Cursor, *, fields: Fields, dimension: int) -> 
     vectors: HalfRows = np.empty(shape, "<f2")
     if table.num_rows:  # an empty file cannot be mapped
         vectors = np.asarray(np.memmap(folder / VECTORS, "<f2", mode="r", shape=shape))
-    return Spool(cursor, fields, table.column("face").to_numpy(), vectors, table)
+    return Spool(cursor, Faces(table.column("face").to_numpy(), vectors, table, fields))
 
 
 def _fields(store: Store, collection: Collection) -> Fields:

@@ -1,72 +1,39 @@
 """How a question will be answered, and why: decided before any distance is computed.
 
-`plan` is a pure function for one query: the same numbers always give the same plan. A filter's
-selectivity alone never decides: with the same share of survivors, lists near the query may hold
-many of them or none (ENGINE.md section 2). So the survivors in the nearest lists are counted, and
-the ladder that the build measured says how many lists hold a neighbourhood of what depth: with a
-share s of survivors there, the k-th survivor lies at a depth of about k / s.
+`plan` is a pure function: the same numbers always give the same plan. What work costs was measured
+when the snapshot was built and is part of it. Where the survivors of a filter lie around a query
+does not matter here: the stopping rule of a search by lists counts them while it runs
+(index/rule.py), and ends up looking at every survivor where a filter excludes the neighbourhood.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
+from math import log1p
 from typing import Final, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from retrieval.index.ladder import Rung
+from retrieval.index.rule import Costs, Rule
+from retrieval.values import Tier
 
 Recall = float | Literal["exact", "certified"]
 
 DEFAULT_RECALL: Final = 0.95
-SCANNED_ROWS_MAX: Final = 5_000  # survivors; scanning them takes less than choosing lists
-PROBED_SHARE_MAX: Final = 0.5  # of the survivors; beyond, scanning all costs about as much
-DEPTH_MISSED_MAX: Final = 0.1  # a share of survivors a little below 1 must not cost a rung
-SHORTFALL_CUT: Final = 0.2  # the ladder was measured on few queries: ask it for a little more
+CERTIFIED_MISS: Final = 1e-4  # the chance that a certified answer misses a neighbour
+ERRORS_SHARE: Final = 0.2  # of what may be missed is left to errors of estimates
+RESCORED: Final = 2.5  # rows scored exactly for each neighbour and e-fold of survivors; measured
 MEASURED_DIMENSION: Final = 512
-# Microseconds a row at 512 dimensions, one core, measured: to turn into float32; to multiply
-# then; to pass over; to score as float16.
-CONVERT_US, MULTIPLY_US, PASS_US, SCORE_US = 1.4, 0.006, 0.003, 0.06
+# Microseconds at 512 dimensions where no build has measured: float16 rows scored where they lie,
+# and made into float32 for a matrix product; one product.
+ROW_EXACTLY_US, ROW_WIDENED_US, PRODUCT_US = 0.06, 0.1, 0.006
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoSurvivors:
-    """There is nothing to find."""
+class Strategy(StrEnum):
+    """The ways to answer."""
 
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatherSurvivors:
-    """Copy the survivors out and multiply them with all queries at once. Exact."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanSurvivors:
-    """Score the survivors where they lie, one query after the other. Exact."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeLists:
-    """Score the survivors of the lists nearest to the query; scan them all if too few come."""
-
-    lists: int
-    why: str
-
-
-Plan = NoSurvivors | GatherSurvivors | ScanSurvivors | ProbeLists
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbourhood:
-    """What the lists of the snapshot hold, seen from one query."""
-
-    survivors: npt.NDArray[np.int64]  # (lists,) in the nearest list, the two nearest, ...
-    faces: npt.NDArray[np.int64]  # the same without the filter
-    ladder: tuple[Rung, ...]
+    NOTHING = "nothing"  # no row passes
+    SCORE = "score"  # every survivor exactly, where it lies
+    MULTIPLY = "multiply"  # every survivor exactly, with all queries at once
+    SCAN = "scan"  # every survivor by its code, the best exactly
+    PROBE = "probe"  # the survivors of the nearest lists, until few can be missed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,66 +44,130 @@ class Statistics:
     survivors: int
     queries: int
     dimension: int
-    near: Neighbourhood | None  # None: lists are not asked, see `lists_may_pay`
+    lists: int  # of the snapshot; 0: no codes, only exact ways
+    rule: Rule | None
 
 
-def lists_may_pay(recall: Recall, *, survivors: int, ladder: tuple[Rung, ...]) -> bool:
-    """Whether it is worth while to look how the survivors lie around each query."""
-    return bool(ladder) and not wants_all(recall) and survivors > SCANNED_ROWS_MAX
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The way chosen, and what the others would have cost."""
 
+    strategy: Strategy
+    tier: Tier
+    reason: str
+    statistics: Statistics
+    costs_us: tuple[tuple[Strategy, float], ...]  # for all queries, of every way that would do
+    errors: float = 0.0  # SCAN, PROBE: how far estimates may be off, in a |q|
+    missed: float = 0.0  # PROBE: share of neighbours expected missed at which a search ends
 
-def wants_all(recall: Recall) -> bool:
-    """Whether nothing may be missed."""
-    return isinstance(recall, str) or recall >= 1.0
+    @property
+    def why(self) -> str:
+        """The reason in a sentence."""
+        passing = f"{self.statistics.survivors:,} of {self.statistics.rows:,} rows pass"
+        return f"{passing}: {self.reason}"
+
+    @property
+    def cost_us(self) -> float:
+        """What this way should take, for all queries."""
+        return dict(self.costs_us).get(self.strategy, 0.0)
 
 
 def plan(count: int, *, recall: Recall, statistics: Statistics) -> Plan:
-    """Choose the cheapest way that promises what was asked, for one query."""
-    survivors = statistics.survivors
-    if survivors == 0:
-        return NoSurvivors(why=f"none of {statistics.rows:,} rows passes the filter")
-    if survivors <= count:
-        return GatherSurvivors(why=f"all {survivors:,} rows that pass the filter are asked for")
-    if recall == "certified":
-        return _exact(statistics, "an exact answer is a certified one")
-    if wants_all(recall):
-        return _exact(statistics, "an exact answer is asked for")
-    if statistics.near is None:
-        return _exact(statistics, "they are too few to be searched by lists")
-    return _by_lists(count, float(recall), statistics, statistics.near)
-
-
-def _by_lists(count: int, recall: float, statistics: Statistics, near: Neighbourhood) -> Plan:
-    """The first rung that is deep enough for the survivors around the query."""
-    target = recall + (1.0 - recall) * SHORTFALL_CUT
-    for depth, lists in _rungs(near.ladder, target):
-        held, faces = int(near.survivors[lists - 1]), max(int(near.faces[lists - 1]), 1)
-        if depth * held / faces < (1.0 - DEPTH_MISSED_MAX) * count:
-            continue
-        if held > PROBED_SHARE_MAX * statistics.survivors:
-            return _exact(statistics, f"the {lists:,} lists needed hold {held:,} of them")
-        return ProbeLists(
-            lists=lists,
-            why=f"the nearest {lists:,} lists hold {held:,} of {statistics.survivors:,} rows that "
-            f"pass the filter, and hold {depth:,} neighbours with recall {target:.3f} without one",
+    """Choose the cheapest way that promises what was asked."""
+    known = statistics
+    if known.survivors == 0:
+        return Plan(
+            strategy=Strategy.NOTHING,
+            tier=Tier.EXACT,
+            reason="there is nothing to find",
+            statistics=known,
+            costs_us=(),
         )
-    return _exact(statistics, "too few of them lie in the lists near the query")
+    exact = _exact_costs(known)
+    if known.rule is None or recall == "exact" or known.survivors <= count:
+        reason = "all of them are asked for" if known.survivors <= count else _why_exact(recall)
+        return _cheapest(known, exact, reason=reason)
+    costs = known.rule.measured.costs
+    if recall == "certified":
+        exact[Strategy.SCAN] = _scan_cost(count, known, costs)
+        errors = known.rule.errors_for(CERTIFIED_MISS / count)
+        return _cheapest(known, exact, tier=Tier.CERTIFIED, errors=errors)
+    share = float(recall)
+    exact[Strategy.SCAN] = _scan_cost(count, known, costs)
+    missed = known.rule.missed_for(share)
+    if missed is not None and known.lists > 1:
+        exact[Strategy.PROBE] = _probe_cost(count, known, costs)
+    allowed = max(1.0 - share, 1e-6) if missed is None else missed
+    errors = known.rule.errors_for(ERRORS_SHARE * allowed)
+    return _cheapest(known, exact, tier=Tier.CALIBRATED, errors=errors, missed=allowed)
 
 
-def _rungs(ladder: tuple[Rung, ...], target: float) -> list[tuple[int, int]]:
-    """For each depth the fewest lists that reach the target: (depth, lists), by depth."""
-    fewest: dict[int, int] = {}
-    for rung in ladder:
-        if rung.recall >= target:
-            fewest[rung.depth] = min(rung.lists, fewest.get(rung.depth, rung.lists))
-    return sorted(fewest.items())
+def _why_exact(recall: Recall) -> str:
+    return "an exact answer is asked for" if recall == "exact" else "nothing was built yet"
 
 
-def _exact(statistics: Statistics, reason: str) -> GatherSurvivors | ScanSurvivors:
-    """The cheaper of the two exact ways."""
-    survivors, queries = statistics.survivors, statistics.queries
-    size = statistics.dimension / MEASURED_DIMENSION
-    gather_us = survivors * size * (CONVERT_US + MULTIPLY_US * queries)
-    scan_us = queries * (statistics.rows * PASS_US + survivors * size * SCORE_US)
-    why = f"{survivors:,} of {statistics.rows:,} rows pass the filter: {reason}"
-    return GatherSurvivors(why=why) if gather_us < scan_us else ScanSurvivors(why=why)
+def _cheapest(
+    known: Statistics,
+    costs: dict[Strategy, float],
+    *,
+    reason: str | None = None,
+    tier: Tier = Tier.EXACT,
+    errors: float = 0.0,
+    missed: float = 0.0,
+) -> Plan:
+    strategy = min(costs, key=costs.__getitem__)
+    exact = strategy in (Strategy.SCORE, Strategy.MULTIPLY)
+    return Plan(
+        strategy=strategy,
+        tier=Tier.EXACT if exact else tier,
+        reason=reason or _REASONS[strategy],
+        statistics=known,
+        costs_us=tuple(costs.items()),
+        errors=errors,
+        missed=missed if strategy is Strategy.PROBE else 0.0,
+    )
+
+
+_REASONS: Final = {
+    Strategy.SCORE: "so few are scored exactly in the time that coding the query takes",
+    Strategy.MULTIPLY: "one matrix product serves all queries",
+    Strategy.SCAN: "scoring all their codes takes less than ranking lists",
+    Strategy.PROBE: "the nearest lists should hold what is asked for",
+}
+
+
+def _exact_costs(known: Statistics) -> dict[Strategy, float]:
+    size = known.dimension / MEASURED_DIMENSION
+    row_us = ROW_EXACTLY_US * size if known.rule is None else known.rule.measured.costs.row_exactly
+    costs = {Strategy.SCORE: known.queries * known.survivors * row_us}
+    if known.queries > 1:
+        row_for_all_us = ROW_WIDENED_US + PRODUCT_US * known.queries
+        costs[Strategy.MULTIPLY] = known.survivors * size * row_for_all_us
+    return costs
+
+
+def _scan_cost(count: int, known: Statistics, costs: Costs) -> float:
+    one = costs.question + known.survivors * costs.row_by_code + _rescored(count, known, costs)
+    return known.queries * one
+
+
+def _probe_cost(count: int, known: Statistics, costs: Costs) -> float:
+    seen = known.survivors * _share_seen(known.survivors / known.rows, costs)
+    one = (
+        costs.question
+        + known.lists * costs.list_ranked
+        + seen * costs.row_by_code
+        + _rescored(count, known, costs)
+    )
+    return known.queries * one
+
+
+def _rescored(count: int, known: Statistics, costs: Costs) -> float:
+    rows = RESCORED * count * log1p(known.survivors / count)
+    return min(rows, known.survivors) * costs.row_exactly
+
+
+def _share_seen(share: float, costs: Costs) -> float:
+    """The share of survivors that the nearest measured share of rows had to look at."""
+    measured = [seen for passing, seen in costs.seen if passing <= share]
+    return max(measured[0] if measured else 1.0, 0.0)

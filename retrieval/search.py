@@ -1,43 +1,35 @@
 """Questions and answers: carries out what `plan` decided, over the snapshot and what came after.
 
-Every answer is exact about what it tells: similarities are computed anew from the stored vectors
-(index/exact.py), so the same face has the same similarity, to the bit, wherever it lies. Equal
-similarities are ordered by face id. Plans differ only in what they may miss, and only ProbeLists
-may miss anything.
+Every answer is exact about what it tells: similarities are computed in float64 from the stored
+vectors (kernels/best.py), so the same face has the same similarity, to the bit, wherever it lies.
+Equal similarities are ordered by face id. Ways differ only in what they may miss: PROBE and SCAN
+no more than was asked for, the others nothing.
 """
 
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal, assert_never
 
 import numpy as np
 
 from retrieval.errors import UnusableVectorError, UsageError
+from retrieval.filters.rows import RowSet
 from retrieval.filters.tree import Filter
 from retrieval.index import exact
-from retrieval.index.exact import Hits
-from retrieval.index.snapshot import Snapshot
+from retrieval.index.exact import Hits, Rows
+from retrieval.index.snapshot import Coding
 from retrieval.index.view import Survivors, View
+from retrieval.kernels.best import best_of_bitmap, best_of_numbers
+from retrieval.kernels.coded import best_of_coded_numbers, best_of_codes, best_of_lists
 from retrieval.limits import COUNT_MAX, within
-from retrieval.plan import (
-    DEFAULT_RECALL,
-    GatherSurvivors,
-    Neighbourhood,
-    NoSurvivors,
-    Plan,
-    ProbeLists,
-    Recall,
-    ScanSurvivors,
-    Statistics,
-    lists_may_pay,
-    plan,
-)
-from retrieval.values import FaceId, Neighbour, Similarity, Tier, UnitRows
+from retrieval.plan import DEFAULT_RECALL, Plan, Recall, Statistics, Strategy, plan
+from retrieval.values import FaceId, Floats, Neighbour, Similarity, Tier, UnitRows
 
 QUERIES_AT_ONCE: Final = 512  # with a block of rows their scores take 16 MiB
 GROUPS_OVERFETCH: Final = 4  # faces fetched for each person asked for, at first
+_NO_HITS: Final = exact.nothing()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +62,53 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What was done for a question, over all its queries."""
+
+    by_code: int = 0  # rows scored by their code
+    exactly: int = 0  # rows scored in full
+    lists: int = 0  # looked into
+    lists_held: int = 0  # that held survivors, and were ranked
+
+    def __add__(self, other: "Work") -> "Work":
+        """Both together."""
+        return Work(
+            by_code=self.by_code + other.by_code,
+            exactly=self.exactly + other.exactly,
+            lists=self.lists + other.lists,
+            lists_held=self.lists_held + other.lists_held,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """The neighbours of each query, and how they were found."""
 
-    neighbours: list[list[Neighbour]]  # one list a query, best first
-    tier: Tier  # the weakest of all queries
+    hits: tuple[Hits, ...]  # one a query, best first
+    tier: Tier
+    recall: Recall  # what was asked for
     survivors: int  # rows that pass the filter
-    rows_scored: int  # over all queries, what was scored anew left out
-    plans: tuple[Plan, ...]  # one a query
+    work: Work
+    plan: Plan
     timings: Timings
+
+    @cached_property
+    def neighbours(self) -> list[list[Neighbour]]:
+        """The hits as values, one list a query."""
+        return [
+            [
+                Neighbour(face=FaceId(face), similarity=Similarity(similarity))
+                for face, similarity in zip(
+                    hits.ids.tolist(), hits.similarities.tolist(), strict=True
+                )
+            ]
+            for hits in self.hits
+        ]
+
+    @property
+    def rows_scored(self) -> int:
+        """Rows scored by code or exactly, over all queries; scored in both ways, they count once."""
+        return max(self.work.by_code, self.work.exactly)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +116,7 @@ class _Found:
     """The answer to one query before it is told."""
 
     hits: Hits
-    scored: int
-    tier: Tier
+    work: Work
 
 
 def search(view: View, question: Question) -> Answer:
@@ -104,22 +133,26 @@ def search(view: View, question: Question) -> Answer:
     began = time.perf_counter()
     survivors = view.survivors(question.filter)
     filtered = time.perf_counter()
-    wider = question if question.group_by is None else replace(question, count=_overfetch(question))
-    plans = _plans(view, wider, survivors)
+    wanted = question.count if question.group_by is None else _overfetch(question)
+    chosen = _plan(view, question, survivors, count=wanted)
     planned = time.perf_counter()
-    found = _carried_out(view, wider, survivors, plans)
+    found = _carried_out(view, question.vectors, survivors, chosen, count=wanted)
     if question.group_by is not None:
         found = [
             _grouped(view, replace(question, vectors=UnitRows(query[None])), survivors, one)
             for query, one in zip(question.vectors, found, strict=True)
         ]
+    hits = tuple(one.hits for one in found)
+    if question.min_similarity is not None:
+        hits = tuple(_above(one, question.min_similarity) for one in hits)
     ended = time.perf_counter()
     return Answer(
-        neighbours=[_told(one.hits, question) for one in found],
-        tier=Tier.EXACT if all(one.tier is Tier.EXACT for one in found) else Tier.UNVERIFIED,
+        hits=hits,
+        tier=chosen.tier,
+        recall=question.recall,
         survivors=survivors.total,
-        rows_scored=sum(one.scored for one in found),
-        plans=plans,
+        work=found[0].work if len(found) == 1 else sum((one.work for one in found), Work()),
+        plan=chosen,
         timings=Timings(
             filter_ms=1e3 * (filtered - began),
             plan_ms=1e3 * (planned - filtered),
@@ -128,127 +161,120 @@ def search(view: View, question: Question) -> Answer:
     )
 
 
-def _plans(view: View, question: Question, survivors: Survivors) -> tuple[Plan, ...]:
-    """One plan for each query."""
-    queries, count = question.vectors, question.count
+def _plan(view: View, question: Question, survivors: Survivors, *, count: int) -> Plan:
+    coding = view.snapshot.coding if view.snapshot else None
     known = Statistics(
         rows=view.everything.total,
         survivors=survivors.total,
-        queries=len(queries),
+        queries=len(question.vectors),
         dimension=view.dimension,
-        near=None,
+        lists=len(coding.lists.sizes) if coding else 0,
+        rule=coding.rule if coding else None,
     )
-    snapshot = view.snapshot
-    if snapshot is None or not lists_may_pay(
-        question.recall, survivors=known.survivors, ladder=snapshot.manifest.self_check.ladder
-    ):
-        return (plan(count, recall=question.recall, statistics=known),) * len(queries)
-    return tuple(
-        plan(count, recall=question.recall, statistics=replace(known, near=near))
-        for near in _neighbourhoods(snapshot, queries, survivors)
-    )
-
-
-def _neighbourhoods(
-    snapshot: Snapshot, queries: UnitRows, survivors: Survivors
-) -> Iterable[Neighbourhood]:
-    by_list = snapshot.listed.survivors_by_list(survivors.snapshot)
-    for order in snapshot.listed.nearness(queries):
-        yield Neighbourhood(
-            survivors=np.cumsum(by_list[order]),
-            faces=np.cumsum(snapshot.lists.sizes[order]),
-            ladder=snapshot.manifest.self_check.ladder,
-        )
+    return plan(count, recall=question.recall, statistics=known)
 
 
 def _carried_out(
-    view: View, question: Question, survivors: Survivors, plans: Sequence[Plan]
+    view: View, queries: UnitRows, survivors: Survivors, chosen: Plan, *, count: int
 ) -> list[_Found]:
-    """The answers in the order of the queries; those with like plans are found together."""
-    together: dict[tuple[type[Plan], int], list[int]] = defaultdict(list)
-    for place, one in enumerate(plans):
-        together[type(one), one.lists if isinstance(one, ProbeLists) else 0].append(place)
-    found: dict[int, _Found] = {}
-    for places in together.values():
-        for begin in range(0, len(places), QUERIES_AT_ONCE):
-            block = places[begin : begin + QUERIES_AT_ONCE]
-            part = replace(question, vectors=UnitRows(question.vectors[block]))
-            found.update(zip(block, _acted(view, part, survivors, plans[block[0]]), strict=True))
-    return [found[place] for place in range(len(plans))]
-
-
-def _acted(view: View, question: Question, survivors: Survivors, one: Plan) -> list[_Found]:
-    """Carry out one plan for all vectors of the question."""
-    count = question.count
-    match one:
-        case NoSurvivors():
-            return [_Found(exact.nothing(), 0, Tier.EXACT) for _ in question.vectors]
-        case GatherSurvivors():
-            return _gathered(view, question.vectors, survivors, count=count)
-        case ScanSurvivors():
-            return _scanned(view, question.vectors, survivors, count=count)
-        case ProbeLists(lists=lists):
-            return _probed(view, question.vectors, survivors, count=count, lists=lists)
+    """The answers in the order of the queries."""
+    match chosen.strategy:
+        case Strategy.NOTHING:
+            return [_Found(_NO_HITS, Work()) for _ in queries]
+        case Strategy.MULTIPLY:
+            return [
+                one
+                for begin in range(0, len(queries), QUERIES_AT_ONCE)
+                for one in _multiplied(
+                    view, UnitRows(queries[begin : begin + QUERIES_AT_ONCE]), survivors, count=count
+                )
+            ]
+        case Strategy.SCORE | Strategy.SCAN | Strategy.PROBE:
+            return list(_one_by_one(view, queries, survivors, chosen, count=count))
         case _:
-            assert_never(one)
+            assert_never(chosen.strategy)
 
 
-def _gathered(view: View, queries: UnitRows, survivors: Survivors, *, count: int) -> list[_Found]:
+def _multiplied(view: View, queries: UnitRows, survivors: Survivors, *, count: int) -> list[_Found]:
     answers = [
-        exact.gather(one.rows, queries, count=count, survivors=mask)
-        for one, mask in view.segments(survivors)
+        exact.gather(rows, queries, count=count, numbers=some.row_numbers())
+        for rows, some in view.segments(survivors)
+        if some.count
     ]
-    return _exactly(answers, queries, survivors, count=count)
-
-
-def _scanned(view: View, queries: UnitRows, survivors: Survivors, *, count: int) -> list[_Found]:
-    answers = [
-        one.flat.nearest(queries, count=count, survivors=mask)
-        for one, mask in view.segments(survivors)
-    ]
-    return _exactly(answers, queries, survivors, count=count)
-
-
-def _exactly(
-    answers: list[list[Hits]], queries: UnitRows, survivors: Survivors, *, count: int
-) -> list[_Found]:
-    """Join the segments' answers to each query."""
+    work = Work(exactly=survivors.total)
     return [
-        _Found(
-            exact.merged([answer[place] for answer in answers], count=count),
-            survivors.total,
-            Tier.EXACT,
-        )
+        _Found(exact.merged([answer[place] for answer in answers], count=count), work)
         for place in range(len(queries))
     ]
 
 
+def _one_by_one(
+    view: View, queries: UnitRows, survivors: Survivors, chosen: Plan, *, count: int
+) -> Iterator[_Found]:
+    """Each query by itself: what came after the snapshot exactly, the snapshot as planned."""
+    size = min(count, survivors.total)
+    for query in queries:
+        heap = (np.empty(size), np.empty(size, np.int64))
+        kept = later = 0
+        for piece, some in zip(view.chunks, survivors.chunks, strict=True):
+            if some.count:
+                kept = _scored(query, piece.rows, some, heap, kept)
+                later += some.count
+        kept, work = _in_snapshot(view, query, survivors.snapshot, chosen, heap, kept)
+        hits = Hits(ids=heap[1][:kept], similarities=heap[0][:kept])
+        yield _Found(hits, replace(work, exactly=work.exactly + later) if later else work)
+
+
+_Heap = tuple[exact.Doubles, exact.Numbers]
+
+
+def _scored(query: Floats, rows: Rows, some: RowSet, heap: _Heap, kept: int) -> int:
+    if some.numbers is not None:
+        return int(best_of_numbers(query, some.numbers, rows.table, heap, kept))
+    return int(best_of_bitmap(query, some.bitmap(), rows.table, heap, kept))
+
+
+def _in_snapshot(
+    view: View, query: Floats, some: RowSet, chosen: Plan, heap: _Heap, kept: int
+) -> tuple[int, Work]:
+    """Search the snapshot's survivors; give the rows kept then, and the work."""
+    if view.snapshot is None or some.count == 0:
+        return kept, Work()
+    rows, coding = view.snapshot.rows, view.snapshot.coding
+    if chosen.strategy is Strategy.SCORE or coding is None:
+        return _scored(query, rows, some, heap, kept), Work(exactly=some.count)
+    if chosen.strategy is Strategy.SCAN:
+        return _scanned(query, rows, coding, some, chosen, heap, kept)
+    return _probed(query, rows, coding, some, chosen, heap, kept)
+
+
+def _scanned(
+    query: Floats, rows: Rows, coding: Coding, some: RowSet, chosen: Plan, heap: _Heap, kept: int
+) -> tuple[int, Work]:
+    arrays = (chosen.errors, coding.frame.arrays, coding.codes.arrays, rows.table, heap, kept)
+    if some.numbers is not None:
+        kept, by_code, exactly = best_of_coded_numbers(query, some.numbers, *arrays)
+    else:
+        kept, by_code, exactly = best_of_codes(query, some.bitmap(), *arrays)
+    return kept, Work(by_code=by_code, exactly=exactly)
+
+
 def _probed(
-    view: View, queries: UnitRows, survivors: Survivors, *, count: int, lists: int
-) -> list[_Found]:
-    """Search the nearest lists of the snapshot and all that came after it."""
-    if view.snapshot is None:
-        raise TypeError("there are no lists without a snapshot")
-    listed = view.snapshot.listed
-    by_list = listed.survivors_by_list(survivors.snapshot)
-    near = listed.nearness(queries)[:, :lists]
-    probed = np.where(by_list[near] > 0, near, -1)
-    parts = [listed.nearest(queries, count=count, survivors=survivors.snapshot, probed=probed)]
-    parts += [
-        one.flat.nearest(queries, count=count, survivors=mask)
-        for one, mask in zip(view.chunks, survivors.chunks, strict=True)
-    ]
-    later = sum(int(np.count_nonzero(mask)) for mask in survivors.chunks)
-    wanted = min(count, int(by_list.sum()))
-    found = []
-    for place in range(len(queries)):
-        if len(parts[0][place].ids) < wanted:
-            query = UnitRows(queries[place : place + 1])
-            found += _scanned(view, query, survivors, count=count)
-            continue
-        hits = exact.merged([part[place] for part in parts], count=count)
-        found.append(_Found(hits, int(by_list[near[place]].sum()) + later, Tier.UNVERIFIED))
-    return found
+    query: Floats, rows: Rows, coding: Coding, some: RowSet, chosen: Plan, heap: _Heap, kept: int
+) -> tuple[int, Work]:
+    sizes = some.counts_per_block(coding.lists.words)
+    kept, by_code, exactly, lists = best_of_lists(
+        query, some.bitmap(), chosen.errors, chosen.missed,
+        (exact.frozen(sizes), *coding.lists.arrays), coding.rule.chances,
+        coding.frame.arrays, coding.codes.arrays, rows.table, heap, kept,
+    )  # fmt: skip
+    held = int(np.count_nonzero(sizes))
+    return kept, Work(by_code=by_code, exactly=exactly, lists=lists, lists_held=held)
+
+
+def _above(hits: Hits, lowest: float) -> Hits:
+    kept = int(np.searchsorted(-hits.similarities, -lowest, side="right"))
+    return Hits(hits.ids[:kept], hits.similarities[:kept])
 
 
 def _overfetch(question: Question) -> int:
@@ -258,14 +284,15 @@ def _overfetch(question: Question) -> int:
 
 def _grouped(view: View, question: Question, survivors: Survivors, found: _Found) -> _Found:
     """The best face of each person for one query; look further where these are too few."""
-    kept, scored = _best_faces(view, found.hits), found.scored
+    kept, work = _best_faces(view, found.hits), found.work
     fetched = _overfetch(question)
     while len(kept.ids) < question.count and fetched < survivors.total:
         fetched = min(fetched * GROUPS_OVERFETCH, survivors.total)
-        [found] = _scanned(view, question.vectors, survivors, count=fetched)
-        kept, scored = _best_faces(view, found.hits), scored + found.scored
+        further = _plan(view, question, survivors, count=fetched)
+        [found] = _carried_out(view, question.vectors, survivors, further, count=fetched)
+        kept, work = _best_faces(view, found.hits), work + found.work
     hits = Hits(kept.ids[: question.count], kept.similarities[: question.count])
-    return _Found(hits, scored, found.tier)
+    return _Found(hits, work)
 
 
 def _best_faces(view: View, hits: Hits) -> Hits:
@@ -276,12 +303,3 @@ def _best_faces(view: View, hits: Hits) -> Hits:
     _, places = np.unique(np.where(alone, -1 - hits.ids, persons), return_index=True)
     places.sort()
     return Hits(hits.ids[places], hits.similarities[places])
-
-
-def _told(hits: Hits, question: Question) -> list[Neighbour]:
-    lowest = -2.0 if question.min_similarity is None else question.min_similarity
-    return [
-        Neighbour(face=FaceId(face), similarity=Similarity(similarity))
-        for face, similarity in zip(hits.ids.tolist(), hits.similarities.tolist(), strict=True)
-        if similarity >= lowest
-    ]

@@ -50,8 +50,8 @@ class Tier(StrEnum):
     """What is promised for an answer (DESIGN.md section 6)."""
 
     EXACT = "exact"
+    CERTIFIED = "certified"
     CALIBRATED = "calibrated"
-    UNVERIFIED = "unverified"  # approximate, before calibration exists: nothing is promised
 
 
 def unit_rows(raw: npt.ArrayLike, *, dimension: int | None = None) -> UnitRows:

@@ -119,6 +119,16 @@ class RowSet:
         return union([self, RowSet(self.size, self.size, None, words)])
 
 
+    def replaced(self, gone: npt.NDArray[np.integer[Any]], come: npt.NDArray[np.integer[Any]]) -> "RowSet":
+        """The rows without some, and with others."""
+        if self.numbers is not None:
+            kept = self.numbers[~np.isin(self.numbers, gone)]
+            return RowSet.of_numbers(np.union1d(kept, come), size=self.size)
+        words = self.bitmap() & ~scattered(read_only(gone.astype(np.int32)), size=self.size)
+        words |= scattered(read_only(come.astype(np.int32)), size=self.size)
+        return RowSet.of_bitmap(words, size=self.size)
+
+
 _NO_NUMBERS: Final = np.empty(0, np.int32)
 _NO_NUMBERS.setflags(write=False)
 

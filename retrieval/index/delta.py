@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from retrieval.fields import Fields
 from retrieval.filters.columns import ARROW_TYPES, Columns
-from retrieval.index.exact import FlatIndex, Mask, Numbers, Rows, scales_of
+from retrieval.filters.rows import RowSet
+from retrieval.index.exact import Mask, Numbers, Rows, scales_of
 from retrieval.values import FaceIds, HalfRows
 
 MERGED_ROWS_MAX: Final = 2**17  # larger ones stay as they are: 128 MiB of vectors at 512 dimensions
@@ -36,9 +37,9 @@ class Chunk:
         return len(self.rows.ids)
 
     @cached_property
-    def flat(self) -> FlatIndex:
-        """The scan over these rows."""
-        return FlatIndex(self.rows)
+    def findable(self) -> RowSet:
+        """The rows that a search may find."""
+        return RowSet.of_mask(self.alive & self.rows.usable)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.kernels.best import widen
 from retrieval.values import FaceIds, Floats, HalfRows, UnitRows
 
 PADDING: Final = -1  # the id of a row without a face
@@ -22,6 +23,7 @@ BLOCK_ROWS: Final = 8192  # 16 MiB of float32 at 512 dimensions
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int32]
 Doubles = npt.NDArray[np.float64]
 Halves = npt.NDArray[np.uint16]  # the bits of half floats
 Table = tuple[Halves, Floats, FaceIds]
@@ -110,24 +112,22 @@ def merged(parts: list[Hits], *, count: int) -> Hits:
     return first(ids, similarities, count=count)
 
 
-def gather(rows: Rows, queries: UnitRows, *, count: int, survivors: Mask) -> list[Hits]:
-    """The best `count` survivors for each query, by one matrix product a block of rows.
+def gather(rows: Rows, queries: UnitRows, *, count: int, numbers: RowNumbers) -> list[Hits]:
+    """The best `count` of some rows for each query, by one matrix product a block of rows.
 
     Args:
         rows: where to look.
         queries: (q, d).
         count: neighbours wanted, at least 1.
-        survivors: (n,) rows that may be found; a part of `rows.usable`.
+        numbers: (m,) rows that may be found.
     """
     pool = _Pool(queries=len(queries), count=count)
-    numbers = np.flatnonzero(survivors)
     wide = np.empty((min(BLOCK_ROWS, len(numbers)), queries.shape[1]), np.float32)
-    for block in (numbers[i : i + BLOCK_ROWS] for i in range(0, len(numbers), BLOCK_ROWS)):
-        place, part = _place(block), wide[: len(block)]
-        part[:] = rows.vectors[place]
-        scores = part @ queries.T
-        scores *= rows.scales[place][:, None]
-        pool.add(block, scores)
+    for begin in range(0, len(numbers), BLOCK_ROWS):
+        block = numbers[begin : begin + BLOCK_ROWS]
+        part = wide[: len(block)]
+        widen(frozen(block), rows.table, part)
+        pool.add(block.astype(np.int64), part @ queries.T)
     return [
         best(rows, query, candidates, count=count)
         for query, candidates in zip(queries, pool.candidates(), strict=True)
@@ -192,12 +192,6 @@ class _Pool:
         # Many equal rows cannot be pruned: sorting them anew for each block would be quadratic.
         self._size_max = max(self._size_max, 2 * self._size)
         return self._parts[0]
-
-
-def _place(numbers: Numbers) -> Numbers | slice:
-    """The same rows, as a slice where they are neighbours: a slice needn't be gathered."""
-    dense = numbers[-1] - numbers[0] + 1 == len(numbers)
-    return slice(numbers[0], numbers[-1] + 1) if dense else numbers
 
 
 def _sums(wide: Doubles) -> Doubles:

@@ -2,7 +2,8 @@
 
 Stored faces are the queries, each left out of its own answer. Filters are made of rows and lists,
 not of attributes: independent ones by chance, near ones of the lists nearest to the query, far ones
-of the farthest, so that the promise holds for whatever filters come.
+of the farthest, "own" ones keep a query's neighbours besides, as an attribute of a person does; so
+the promise holds for whatever filters come.
 """
 
 import time
@@ -35,7 +36,8 @@ COUNTED_ROWS_MAX: Final = 1_000_000  # of each query; every j-th list is counted
 ASKED: Final = 128  # queries of each class for promises
 NEIGHBOURS: Final = 10
 SHARES: Final = (1.0, 0.3, 0.05)  # of the rows that pass
-PLACES: Final = ("independent", "near", "far")
+PLACES: Final = ("independent", "own", "near", "far")
+OWN_SHARE: Final = 1e-3  # the nearest rows, which filters of a query's own attributes keep
 MISSED: Final = (0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002)
 ERRORS_SHARE: Final = 0.2  # of what may be missed is left to errors of estimates
 TAILS: Final = (0.1, 0.04, 0.02, 0.01, 6e-3, 4e-3, 2e-3, 1e-3, 4e-4, 1e-4, 1e-5, 1e-6)
@@ -59,7 +61,7 @@ class Fitted:
         heap = (np.empty(NEIGHBOURS), np.empty(NEIGHBOURS, np.int64))
         errors = rule.errors_for(ERRORS_SHARE * missed)
         kept, seen, _, _ = best_of_lists(
-            query, words, errors, missed * NEIGHBOURS, (sizes, *self.lists.arrays),
+            query, words, errors, missed, (sizes, *self.lists.arrays),
             rule.chances, self.frame.arrays, self.codes.arrays, self.rows.table, heap, 0,
         )  # fmt: skip
         return Sight(heap[0][:kept], int(seen))
@@ -211,7 +213,7 @@ def _promised(
         if place == "independent":
             seen_by_share[share] = float(np.mean(seen))
     promises = tuple(Promise(missed=missed, recall=recall) for missed, recall in worst.items())
-    return promises if seen_by_share else (), tuple(seen_by_share.items())
+    return promises, tuple(seen_by_share.items())
 
 
 def _classes(parts: Fitted) -> Iterator[tuple[float, str]]:
@@ -225,11 +227,16 @@ def _classes(parts: Fitted) -> Iterator[tuple[float, str]]:
 
 def _filter(
     parts: Fitted, query: Floats, row: int, *, share: float, place: str
-) -> tuple[Words, npt.NDArray[np.int32]]:
+) -> tuple[Words, Numbers]:
     """Rows that pass a made-up filter, without the query's own, and their number in each list."""
     mask = parts.rows.usable.copy()
-    if place == "independent":
-        mask &= np.random.default_rng(row).random(len(mask), np.float32) < share
+    if place in ("independent", "own"):
+        passing = np.random.default_rng(row).random(len(mask), np.float32) < share
+        if place == "own":
+            estimates = np.empty(len(mask), np.float32)
+            estimated(query, parts.frame.arrays, parts.codes.arrays, estimates)
+            passing |= estimates >= np.quantile(estimates[mask], 1.0 - OWN_SHARE)
+        mask &= passing
     else:
         nearness = parts.lists.centroids @ query
         order = np.argsort(-nearness if place == "near" else nearness)
@@ -242,11 +249,11 @@ def _filter(
     return _packed(parts, mask)
 
 
-def _packed(parts: Fitted, mask: Mask) -> tuple[Words, npt.NDArray[np.int32]]:
+def _packed(parts: Fitted, mask: Mask) -> tuple[Words, Numbers]:
     words = np.packbits(mask, bitorder="little").view(np.uint64)
     running = np.concatenate([[0], np.cumsum(np.bitwise_count(words), dtype=np.int64)])
     sizes = [running[end] - running[begin] for begin, end in pairwise(parts.lists.words.tolist())]
-    return frozen(words), frozen(np.array(sizes, np.int32))
+    return frozen(words), frozen(np.array(sizes))
 
 
 def _priced(

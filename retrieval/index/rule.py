@@ -11,7 +11,9 @@ filters of several shares and places (fitting.py), and so was how far estimates 
 """
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from retrieval.values import Floats
 
@@ -51,6 +53,17 @@ class Measured:
     promises: tuple[Promise, ...]  # by falling share missed
     costs: Costs
     pairs: int  # of query and row that the tails were counted over
+
+
+def measured_of(content: Mapping[str, Any]) -> Measured:
+    """What `dataclasses.asdict` made of a value, and JSON of that, as the value again."""
+    costs = content["costs"]
+    return Measured(
+        tails=tuple(Tail(**tail) for tail in content["tails"]),
+        promises=tuple(Promise(**promise) for promise in content["promises"]),
+        costs=Costs(**costs | {"seen": tuple((share, seen) for share, seen in costs["seen"])}),
+        pairs=content["pairs"],
+    )
 
 
 @dataclass(frozen=True, slots=True)

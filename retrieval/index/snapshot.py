@@ -1,14 +1,19 @@
 """The snapshot on disk: an immutable folder that is whole, of this database, or refused.
 
     <home>/snapshots/<collection id>/<space name>/<id>/
-      manifest.json   what this is, and the length and sha256 of every other file
+      manifest.json   what this is, what was measured, and the length and sha256 of every other file
       ids.npy         int64 face ids, ordered by inverted list; -1 where a list is padded to 64 rows
       order.npy       int64 row numbers by ascending face id (padding left out)
       scales.npy      float32 1 / length of each vector; 0 for padding and what cannot be scored
       vectors.npy     little-endian float16 rows
-      centroids.npy   float32, one a list        sizes.npy   int64 faces of each list
+      codes.npy       one bit a dimension (index/codes.py)     factors.npy   two float16 a row
+      mean.npy, signs.npy, places.npy                the frame that codes are measured in
+      centroids.npy   float32, one a list            sizes.npy      int64 faces of each list
+      list_codes.npy, list_factors.npy               codes of the centroids
+      chances.npy     the table of the stopping rule (index/rule.py)
       columns/0/      what filters ask for, in the same row order
 
+Format 1 had no codes: its snapshots open, and are searched exactly until the next build.
 Files are mapped read-only and never written again, so processes share them through the page cache.
 A reader holds a shared lock on the manifest while it lives; only folders that nobody locks are
 removed. Opening hashes small files and compares the length of large ones, which costs
@@ -22,7 +27,7 @@ import json
 import os
 import shutil
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,13 +39,16 @@ import numpy.typing as npt
 
 from retrieval.errors import SnapshotUnusableError
 from retrieval.filters.columns import Columns
-from retrieval.index.exact import FlatIndex, Numbers, Rows, places_in
-from retrieval.index.ivf import ListIndex, Lists
-from retrieval.index.ladder import Rung
+from retrieval.index.codes import LAPS, Codes, Frame, words_of
+from retrieval.index.exact import Numbers, Rows, frozen, places_in
+from retrieval.index.lists import Lists
+from retrieval.index.rule import Measured, Rule, measured_of
+from retrieval.kernels.coded import NEARNESS_STEPS, WORST_STEPS
 from retrieval.store.snapshots import PublishedSnapshot
 from retrieval.values import CollectionId, Cursor, FaceIds, FieldType
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+FORMATS_READ: Final = (1, 2)
 SMALL_FILE_BYTES: Final = 2**20  # hashed at every open
 HASH_BLOCK_BYTES: Final = 2**22
 MANIFEST: Final = "manifest.json"
@@ -56,7 +64,6 @@ class SelfCheck:
     queries: int
     recall: float | None  # of 10 at the default, no filter; None: too few rows to ask
     filtered_recall: float | None  # the same behind a filter that passes every tenth row
-    ladder: tuple[Rung, ...]  # empty: everything is in one list
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +90,7 @@ class Manifest:
     watermark: Cursor
     fields: dict[str, FieldType]
     self_check: SelfCheck
+    measured: Measured | None  # None: of format 1
     files: tuple[FileStamp, ...]
 
 
@@ -98,6 +106,16 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Coding:
+    """What searching without looking at every vector needs."""
+
+    frame: Frame
+    codes: Codes
+    lists: Lists
+    rule: Rule
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """An opened snapshot; its arrays are views of mapped files."""
 
@@ -105,18 +123,8 @@ class Snapshot:
     manifest: Manifest
     rows: Rows
     order: Numbers  # (faces,) row numbers by ascending face id
-    lists: Lists
     columns: Columns
-
-    @cached_property
-    def flat(self) -> FlatIndex:
-        """The scan over all rows."""
-        return FlatIndex(self.rows)
-
-    @cached_property
-    def listed(self) -> ListIndex:
-        """The search in lists."""
-        return ListIndex(self.rows, self.lists)
+    coding: Coding | None  # None: of format 1
 
     def places(self, faces: FaceIds) -> Numbers:
         """The row of each face, -1 for one that is not here."""
@@ -240,9 +248,10 @@ def read_manifest(folder: Path) -> Manifest:
         version = content.pop("format")
     except (OSError, ValueError, KeyError, AttributeError) as cause:
         raise SnapshotUnusableError(f"the manifest of snapshot {folder} cannot be read") from cause
-    if version != FORMAT:
+    if version not in FORMATS_READ:
         raise SnapshotUnusableError(
-            f"snapshot {folder} has format version {version}; this program reads {FORMAT}"
+            f"snapshot {folder} has format version {version}; this program reads "
+            f"{' and '.join(map(str, FORMATS_READ))}"
         )
     claimed = content.pop("sha256", None)
     if claimed != _content_hash({"format": version, **content}):
@@ -279,21 +288,53 @@ def _opened(folder: Path, gallery: Gallery) -> Snapshot:
 
 def mapped_snapshot(folder: Path, manifest: Manifest) -> Snapshot:
     """Map the files that a manifest describes, without looking further and without a lock."""
-    rows, dimension, lists = manifest.padded_rows, manifest.dimension, manifest.lists
     return Snapshot(
         folder=folder,
         manifest=manifest,
-        rows=Rows(
-            ids=_mapped(folder / "ids.npy", "<i8", (rows,)),
-            scales=_mapped(folder / "scales.npy", "<f4", (rows,)),
-            vectors=_mapped(folder / "vectors.npy", "<f2", (rows, dimension)),
-        ),
+        rows=mapped_rows(folder, (manifest.padded_rows, manifest.dimension)),
         order=_mapped(folder / "order.npy", "<i8", (manifest.rows,)),
+        columns=Columns.open(folder / COLUMNS),
+        coding=_mapped_coding(folder, manifest),
+    )
+
+
+def _mapped_coding(folder: Path, manifest: Manifest) -> Coding | None:
+    if manifest.measured is None:
+        return None
+    rows, dimension, lists = manifest.padded_rows, manifest.dimension, manifest.lists
+    frame = Frame(
+        mean=_mapped(folder / "mean.npy", "<f4", (dimension,)),
+        signs=_mapped(folder / "signs.npy", "<f4", (LAPS, dimension)),
+        places=_mapped(folder / "places.npy", "<i4", (LAPS, dimension)),
+    )
+    chances = _mapped(folder / "chances.npy", "<f4", (WORST_STEPS, NEARNESS_STEPS))
+    return Coding(
+        frame=frame,
+        codes=mapped_codes(folder, "codes.npy", "factors.npy", (rows, dimension)),
         lists=Lists(
             centroids=_mapped(folder / "centroids.npy", "<f4", (lists, dimension)),
             sizes=_mapped(folder / "sizes.npy", "<i8", (lists,)),
+            codes=mapped_codes(folder, "list_codes.npy", "list_factors.npy", (lists, dimension)),
         ),
-        columns=Columns.open(folder / COLUMNS),
+        rule=Rule(chances, manifest.measured),
+    )
+
+
+def mapped_codes(folder: Path, words: str, factors: str, shape: tuple[int, int]) -> Codes:
+    """Map the codes of (rows, dimension) vectors."""
+    rows, dimension = shape
+    return Codes(
+        words=_mapped(folder / words, "<u8", (rows * words_of(dimension),)),
+        factors=_mapped(folder / factors, "<u2", (rows * 2,)),
+    )
+
+
+def mapped_rows(folder: Path, shape: tuple[int, int]) -> Rows:
+    """Map (rows, dimension) vectors with their ids and scales."""
+    return Rows(
+        ids=_mapped(folder / "ids.npy", "<i8", shape[:1]),
+        scales=_mapped(folder / "scales.npy", "<f4", shape[:1]),
+        vectors=_mapped(folder / "vectors.npy", "<f2", shape),
     )
 
 
@@ -303,7 +344,7 @@ def _mapped(path: Path, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     if array.dtype != np.dtype(dtype) or array.shape != shape:
         raise ValueError(f"{path.name} holds {array.dtype} {array.shape}, not {dtype} {shape}")
     plain: npt.NDArray[Any] = array.view(np.ndarray)  # the memmap class is slow; the mapping stays
-    return plain
+    return frozen(plain)
 
 
 def _check_origin(folder: Path, manifest: Manifest, gallery: Gallery) -> None:
@@ -357,13 +398,15 @@ def _content_hash(content: Mapping[str, Any]) -> str:
 
 def _manifest(content: dict[str, Any]) -> Manifest:
     check = content.pop("self_check")
-    ladder: Sequence[dict[str, Any]] = check.pop("ladder")
+    check.pop("ladder", None)  # of format 1
     fields = {name: FieldType(kind) for name, kind in content.pop("fields").items()}
+    measured = content.pop("measured", None)
     return Manifest(
         **content
         | {
             "fields": fields,
-            "self_check": SelfCheck(**check, ladder=tuple(Rung(**rung) for rung in ladder)),
+            "self_check": SelfCheck(**check),
+            "measured": measured and measured_of(measured),
             "files": tuple(FileStamp(**stamp) for stamp in content["files"]),
         }
     )

@@ -23,6 +23,7 @@ from retrieval.fields import Fields
 from retrieval.filters.column import ScalarColumn
 from retrieval.filters.columns import Columns
 from retrieval.filters.evaluate import evaluate
+from retrieval.filters.rows import RowSet
 from retrieval.filters.tree import Filter
 from retrieval.index.delta import (
     Chunk,
@@ -42,17 +43,17 @@ from retrieval.values import Cursor, FaceIds, HalfRows
 CHUNK_ROWS: Final = 2**16  # the store is read in pieces of this size where there is no snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Survivors:
     """The rows that pass a filter."""
 
-    snapshot: Mask  # (padded rows,); empty without a snapshot
-    chunks: tuple[Mask, ...]
+    snapshot: RowSet  # of the padded rows; of none without a snapshot
+    chunks: tuple[RowSet, ...]
 
-    @property
+    @cached_property
     def total(self) -> int:
         """How many rows there are."""
-        return sum(int(np.count_nonzero(mask)) for mask in (self.snapshot, *self.chunks))
+        return self.snapshot.count + sum(rows.count for rows in self.chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +89,27 @@ class View:
         """All rows that can be found."""
         usable = self.snapshot.rows.usable if self.snapshot else self.alive
         return Survivors(
-            snapshot=self.alive & usable,
-            chunks=tuple(one.alive & one.rows.usable for one in self.chunks),
+            RowSet.of_mask(self.alive & usable), tuple(one.findable for one in self.chunks)
         )
 
     def survivors(self, filter_: Filter | None) -> Survivors:
         """The rows that can be found and pass the filter."""
         if filter_ is None:
             return self.everything
-        masks = [evaluate(filter_, one.columns).mask() for one in self.chunks]
-        pairs = zip(masks, self.everything.chunks, strict=True)
         return Survivors(
-            snapshot=self._snapshot_survivors(filter_),
-            chunks=tuple(mask & alive for mask, alive in pairs),
+            self._snapshot_survivors(filter_),
+            tuple(
+                evaluate(filter_, one.columns).intersection(one.findable.bitmap())
+                for one in self.chunks
+            ),
         )
 
-    def segments(self, survivors: Survivors) -> Iterator[tuple[Snapshot | Chunk, Mask]]:
+    def segments(self, survivors: Survivors) -> Iterator[tuple[Rows, RowSet]]:
         """Everything that holds vectors, with its survivors."""
         if self.snapshot is not None:
-            yield self.snapshot, survivors.snapshot
-        yield from zip(self.chunks, survivors.chunks, strict=True)
+            yield self.snapshot.rows, survivors.snapshot
+        for one, rows in zip(self.chunks, survivors.chunks, strict=True):
+            yield one.rows, rows
 
     def vectors_of(self, faces: FaceIds) -> tuple[HalfRows, Mask]:
         """The stored vector of each face, (n, d), and which faces there are, (n,)."""
@@ -148,13 +150,14 @@ class View:
             places = np.flatnonzero(piece.alive)
             yield Part(piece.rows, places, piece.columns, places)
 
-    def _snapshot_survivors(self, filter_: Filter) -> Mask:
+    def _snapshot_survivors(self, filter_: Filter) -> RowSet:
         if self.columns is None:
-            return self.alive
-        mask = evaluate(filter_, self.columns).mask()
+            return self.everything.snapshot
+        rows = evaluate(filter_, self.columns)
         for one in self.patches:
-            mask[one.numbers] = evaluate(filter_, one.columns).mask()
-        return mask & self.everything.snapshot
+            passing = evaluate(filter_, one.columns).row_numbers()
+            rows = rows.replaced(one.numbers, one.numbers[passing])
+        return rows.intersection(self.everything.snapshot.bitmap())
 
     def _places(self, faces: FaceIds) -> Iterator[tuple[Rows, Mask, Numbers]]:
         """Where the faces are in each segment, -1 where not; dead rows included."""

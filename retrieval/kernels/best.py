@@ -8,7 +8,7 @@ are ordered by similarity, then by id; the heap's first place holds the last of 
 import numpy as np
 
 from retrieval.kernels.compiled import inlined, kernel
-from retrieval.kernels.lanes import fetch, half_as_double, half_product, lowest
+from retrieval.kernels.lanes import fetch, half_as_double, half_as_float, half_product, lowest
 
 # Two float32 sums of unit vectors differ by some 1e-7: below the worst of the heap by more than
 # this, a row is out; else float64 decides.
@@ -188,6 +188,17 @@ def best_of_bitmap(query, words, table, heap, filled):  # type: ignore[no-untype
             filled = consider(row, probe, table, heap, filled)
     sort_heap(heap, filled)
     return filled
+
+
+@kernel
+def widen(numbers, table, wide):  # type: ignore[no-untyped-def]
+    """Copy rows (m,) of a table into (m, d) float32 of unit length."""
+    vectors, scales, _ = table
+    dimension = wide.shape[1]
+    for place in range(len(numbers)):
+        row = np.int64(numbers[place])
+        for item in range(dimension):
+            wide[place, item] = half_as_float(vectors[row * dimension + item]) * scales[row]
 
 
 @inlined

@@ -270,26 +270,35 @@ def ranked(asked, sizes, list_coded):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def expected(at, held, worst, chances, enough):  # type: ignore[no-untyped-def]
-    """How many rows from this step of nearness on should beat the worst; `enough` ends counting."""
+def enough(at, seen, held, worst, chances, missed, count):  # type: ignore[no-untyped-def]
+    """Whether the lists left out should hold no more than a share of what those seen hold.
+
+    What the table expects of the lists seen is compared with the `count` neighbours that they gave:
+    a filter that keeps a query's neighbours and drops others makes its survivors better than the
+    table knows, and as much better in the lists left out. It is never taken to make them worse.
+    """
     row = np.int64((np.float32(worst) + np.float32(1.0)) * np.float32(0.5 * WORST_STEPS))
     row = min(max(row, 0), WORST_STEPS - 1)
-    missed = np.float32(0.0)
-    while at < NEARNESS_STEPS and missed <= enough:
-        missed += np.float32(held[at]) * chances[row, at]
-        at += 1
-    return missed
+    known = np.float32(0.0)
+    for step in range(at + 1):
+        known += np.float32(seen[step]) * chances[row, step]
+    left, allowed = np.float32(0.0), np.float32(missed) * min(known, np.float32(count))
+    for step in range(at, NEARNESS_STEPS):
+        left += np.float32(held[step]) * chances[row, step]
+        if left > allowed:
+            return False
+    return True
 
 
 @kernel
 def best_of_lists(  # type: ignore[no-untyped-def]
-    query, words, errors, allowed, lists, chances, frame, coded, table, heap, filled
+    query, words, errors, missed, lists, chances, frame, coded, table, heap, filled
 ):
     """The best of the rows whose bits are set, in the nearest lists, until few can be missed.
 
     Args:
         query, words, errors, frame, coded, table, heap: as for `best_of_codes`.
-        allowed: the number of neighbours that may be expected in the lists left out.
+        missed: the share of neighbours that may be expected in the lists left out.
         lists: (sizes (l,) int32 survivors, offsets (l + 1,) int64 rows, codes and factors of the
             centroids).
         chances: (WORST_STEPS, NEARNESS_STEPS) float32, the chance that a row beats a similarity,
@@ -304,6 +313,7 @@ def best_of_lists(  # type: ignore[no-untyped-def]
     reach = np.float32(errors) * asked[4]
     rows = (np.empty(BATCH, np.int64), np.empty(BATCH, np.float32))
     order, ends, held = ranked(asked, sizes, (lists[2], lists[3]))
+    seen = np.zeros(NEARNESS_STEPS, np.int64)
     resume(heap, filled)
     looked_at, scored, rank, at = 0, 0, 0, 0
     count, place, end = 0, 0, 0
@@ -316,6 +326,7 @@ def best_of_lists(  # type: ignore[no-untyped-def]
                 one = order[rank]
                 rank += 1
                 held[at] -= sizes[one]
+                seen[at] += sizes[one]
                 place, end = offsets[one], offsets[one + 1]
             count, place = taken(words, place, end, rows[0], count)
         if count == 0:
@@ -327,7 +338,7 @@ def best_of_lists(  # type: ignore[no-untyped-def]
         if (
             filled == len(heap[0])
             and place == end
-            and expected(at, held, heap[0][0], chances, np.float32(allowed)) <= allowed
+            and enough(at, seen, held, heap[0][0], chances, missed, filled)
         ):
             break
     sort_heap(heap, filled)

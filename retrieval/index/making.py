@@ -1,0 +1,166 @@
+"""Writing the files of a snapshot from faces that lie in memory or are mapped.
+
+Rows are grouped into lists, coded, and measured; vectors and codes go to the disk block by block.
+Who the faces belong to and when they were read is the caller's: this writes all but the manifest.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from retrieval.fields import Fields
+from retrieval.filters.column import Column
+from retrieval.filters.columns import Columns
+from retrieval.index.codes import Frame, encoded, frame_of, words_of
+from retrieval.index.exact import BLOCK_ROWS, PADDING, Numbers, scales_of
+from retrieval.index.fitting import Fitted, fitted_rule
+from retrieval.index.lists import (
+    SAMPLE_PER_LIST,
+    SEED,
+    Lists,
+    list_count,
+    nearest_centroids,
+    offsets_of,
+    trained_centroids,
+)
+from retrieval.index.rule import Measured
+from retrieval.index.snapshot import (
+    COLUMNS,
+    FileStamp,
+    mapped_codes,
+    mapped_rows,
+    stamped,
+    write_array,
+)
+from retrieval.values import FaceIds, Floats, HalfRows
+
+FRAME_SAMPLE: Final = 65_536  # vectors that the mean is taken over, where lists need no training
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """What goes into a snapshot, in any order."""
+
+    ids: FaceIds  # (n,) each once
+    vectors: HalfRows  # (n, d)
+    table: pa.Table  # (n rows) one column for each field
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a manifest says of the files."""
+
+    padded_rows: int
+    lists: int
+    measured: Measured
+    files: tuple[FileStamp, ...]
+
+
+def make(folder: Path, faces: Faces, *, count_lists: Callable[[int], int] = list_count) -> Made:
+    """Write every file of a snapshot but the manifest into a folder that has the one of columns."""
+    sample = _sample(faces.vectors, max(count_lists(len(faces.ids)) * SAMPLE_PER_LIST, FRAME_SAMPLE))
+    centroids, sizes, sources = _arranged(faces, sample, count_lists(len(faces.ids)))
+    frame = frame_of(sample, seed=SEED)
+    ids = np.where(sources >= 0, faces.ids[sources], PADDING) if len(faces.ids) else sources
+    filled = np.flatnonzero(sources >= 0)
+    for name, array in {
+        "ids": ids,
+        "order": filled[np.argsort(ids[filled])],
+        "centroids": centroids,
+        "sizes": sizes,
+        "mean": frame.mean,
+        "signs": frame.signs,
+        "places": frame.places,
+        "scales": _write_vectors(folder, faces.vectors, sources, frame),
+    }.items():
+        write_array(folder / f"{name}.npy", array)
+    lists = Lists(centroids, sizes, encoded(centroids, np.ones(len(sizes), np.float32), frame))
+    write_array(folder / "list_codes.npy", lists.codes.words)
+    write_array(folder / "list_factors.npy", lists.codes.factors)
+    shape = (len(ids), faces.vectors.shape[1])
+    parts = Fitted(
+        rows=mapped_rows(folder, shape),
+        frame=frame,
+        codes=mapped_codes(folder, "codes.npy", "factors.npy", shape),
+        lists=lists,
+    )
+    rule = fitted_rule(parts)
+    write_array(folder / "chances.npy", rule.chances)
+    written = [*folder.glob("*.npy"), *_columns(faces, sources).save(folder / COLUMNS)]
+    return Made(len(ids), len(sizes), rule.measured, stamped(folder, written))
+
+
+def _sample(vectors: HalfRows, size: int) -> Floats:
+    """Some vectors at unit length, always the same ones."""
+    chosen = np.random.default_rng(SEED).choice(
+        len(vectors), min(len(vectors), size), replace=False
+    )
+    sample = vectors[np.sort(chosen)]
+    scales = scales_of(sample)
+    usable = scales > 0
+    return sample[usable].astype(np.float32) * scales[usable, None]
+
+
+def _arranged(
+    faces: Faces, sample: Floats, count: int
+) -> tuple[Floats, npt.NDArray[np.int64], Numbers]:
+    """Centroids, sizes of lists, and for each row of the snapshot its face, -1 for padding."""
+    rows = len(faces.ids)
+    centroids = np.zeros((1, faces.vectors.shape[1]), np.float32)
+    numbers = np.zeros(rows, np.int32)
+    if count > 1 and len(sample) >= count:
+        centroids = trained_centroids(sample, lists=count)
+        numbers = nearest_centroids(faces.vectors, centroids)
+    sizes = np.bincount(numbers, minlength=len(centroids))
+    offsets = offsets_of(sizes)
+    order = np.lexsort((faces.ids, numbers))
+    shift = (offsets[:-1] - (np.cumsum(sizes) - sizes))[numbers[order]]
+    sources = np.full(offsets[-1], -1)
+    sources[np.arange(rows) + shift] = order
+    return centroids, sizes, sources
+
+
+def _write_vectors(folder: Path, vectors: HalfRows, sources: Numbers, frame: Frame) -> Floats:
+    """Write vectors and codes in the snapshot's order, and give the scales."""
+    rows, dimension = len(sources), vectors.shape[1]
+    scales = np.zeros(rows, np.float32)
+    with (
+        _array_file(folder / "vectors.npy", "<f2", (rows, dimension)) as vector_file,
+        _array_file(folder / "codes.npy", "<u8", (rows * words_of(dimension),)) as code_file,
+        _array_file(folder / "factors.npy", "<u2", (rows * 2,)) as factor_file,
+    ):
+        for begin in range(0, rows, BLOCK_ROWS):
+            places = sources[begin : begin + BLOCK_ROWS]
+            block = vectors[places]
+            block[places < 0] = 0
+            part = scales[begin : begin + BLOCK_ROWS]
+            part[:] = scales_of(block)
+            codes = encoded(block, part, frame)
+            vector_file.write(block.tobytes())
+            code_file.write(codes.words.tobytes())
+            factor_file.write(codes.factors.tobytes())
+    return scales
+
+
+def _array_file(path: Path, dtype: str, shape: tuple[int, ...]):  # type: ignore[no-untyped-def]
+    """A .npy file of this shape, open for its content."""
+    file = path.open("wb")
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file
+
+
+def _columns(faces: Faces, sources: Numbers) -> Columns:
+    """The fields in the snapshot's order, NULL in padding; one at a time, or they fill memory."""
+    places = pa.array(sources, mask=sources < 0)
+    columns: dict[str, Column] = {}
+    for name, kind in faces.fields.items():
+        taken = faces.table.select([name]).take(places)
+        columns.update(Columns.from_arrow(taken, {name: kind}).by_name)
+    return Columns(rows=len(sources), fields=faces.fields, by_name=columns)

@@ -1,0 +1,368 @@
+"""The engine as a library: vectors and a table of attributes in, filtered neighbours out.
+
+No database: the caller owns the facts. The files, the plans and the kernels are those of Facedex,
+so that what is measured here holds there.
+
+>>> import numpy as np
+>>> vectors = np.random.default_rng(0).standard_normal((1000, 64))
+>>> index = Index.build(vectors, {"age": [float(row % 90) for row in range(1000)]})
+>>> young = index.prepare("age < :limit")
+>>> found = index.search(vectors[30], where=young, parameters={"limit": 40.0}, count=3)
+>>> int(found.ids[0]), found.answer.survivors
+(30, 460)
+"""
+
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from retrieval.errors import SchemaMismatchError, UnusableVectorError, UsageError
+from retrieval.fields import Fields
+from retrieval.filters.columns import Columns, field_types
+from retrieval.filters.parse import parse
+from retrieval.filters.prepared import Prepared
+from retrieval.filters.tree import Filter
+from retrieval.index.exact import Doubles
+from retrieval.index.making import Faces, make
+from retrieval.index.snapshot import (
+    COLUMNS,
+    MANIFEST,
+    Gallery,
+    Manifest,
+    SelfCheck,
+    open_snapshot,
+    read_manifest,
+    write_manifest,
+)
+from retrieval.index.view import View, advance, view_of_snapshot
+from retrieval.plan import DEFAULT_RECALL, Recall
+from retrieval.search import Answer, Question, search
+from retrieval.store.changes import Changes
+from retrieval.store.snapshots import PublishedSnapshot
+from retrieval.values import (
+    CollectionId,
+    Cursor,
+    FaceIds,
+    HalfRows,
+    UnitRows,
+    Value,
+    unit_rows,
+)
+
+Attributes = pa.Table | Mapping[str, Sequence[Any] | npt.NDArray[Any] | pa.Array]
+
+ORIGIN: Final = "library"  # in the place of a database's identifier
+NO_CURSOR: Final = Cursor("")
+UNIT_ERROR_MAX: Final = 1e-6  # of the length of a vector that is taken as it comes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to one query."""
+
+    ids: FaceIds  # (m,) best first, m < count only where fewer rows pass
+    similarities: Doubles  # (m,) cosine
+    answer: Answer  # tier, survivors, work, plan, timings; `answer.plan.why` explains
+
+
+class Index:
+    """Vectors with attributes, searchable under any filter. Safe to share between threads."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._writing = threading.Lock()
+
+    @classmethod
+    def build(
+        cls,
+        vectors: npt.ArrayLike,
+        attributes: Attributes | None = None,
+        *,
+        ids: npt.ArrayLike | None = None,
+        folder: Path | None = None,
+    ) -> "Index":
+        """Index vectors (n, d) with their attributes.
+
+        Args:
+            vectors: of any length but 0, in float16, float32 or float64; kept as float16.
+            attributes: one column for each field, n values each. Numbers, text, booleans,
+                timestamps (UTC) and lists of text are fields; None is NULL.
+            ids: (n,) integers, each once; by default 0 to n - 1.
+            folder: where the files lie, made anew; by default a temporary one.
+
+        Raises:
+            UnusableVectorError: a vector is NaN, infinite or near zero.
+            SchemaMismatchError: an attribute is of no known type, or their number is not n.
+            UsageError: ids repeat or do not fit.
+        """
+        halves = _halves(vectors)
+        table = _table(attributes, rows=len(halves))
+        faces = Faces(_ids(ids, rows=len(halves)), halves, table, field_types(table))
+        if folder is None:
+            scratch = Path(tempfile.mkdtemp(prefix="facedex-index-"))
+            index = cls._opened(_written(scratch / "index", faces))
+            weakref.finalize(index, shutil.rmtree, scratch, ignore_errors=True)
+            return index
+        return cls._opened(_written(folder, faces))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Index":
+        """Map an index that was saved or built at `folder`.
+
+        Raises:
+            SnapshotUnusableError: it is damaged, or of an unknown version.
+        """
+        return cls._opened(Path(folder))
+
+    def save(self, folder: Path) -> None:
+        """Write the index, and all that was added and deleted since, into a new folder."""
+        view = self._view
+        if view.snapshot is not None and not view.chunks and view.everything.total == len(
+            view.snapshot.order
+        ):
+            shutil.copytree(view.snapshot.folder, folder)
+        else:
+            _written(Path(folder), _faces_of(view))
+
+    @property
+    def fields(self) -> Fields:
+        """What a filter may name."""
+        return self._view.fields
+
+    @property
+    def view(self) -> View:
+        """What a search that begins now sees."""
+        return self._view
+
+    def __len__(self) -> int:
+        """How many vectors can be found."""
+        return self._view.everything.total
+
+    def prepare(self, where: str) -> Prepared:
+        """Read a filter once, to bind and search with it many times: `age < :limit`."""
+        return Prepared(parse(where, self._view.fields))
+
+    def search(
+        self,
+        query: npt.ArrayLike,
+        *,
+        where: str | Prepared | None = None,
+        parameters: Mapping[str, Value] | None = None,
+        count: int = 10,
+        recall: Recall = DEFAULT_RECALL,
+    ) -> Found:
+        """The `count` most similar vectors to one query (d,) among those that pass.
+
+        Args:
+            query: of any length but 0.
+            where: an SQL condition over the attributes, or a prepared one.
+            parameters: a value for each :name of the condition.
+            count: at most COUNT_MAX.
+            recall: the share of true neighbours that answers hold in the mean, "certified" or
+                "exact".
+
+        Raises:
+            FilterError: the condition cannot be read, or a parameter does not fit.
+            UnusableVectorError: the query is of another dimension, NaN, infinite or near zero.
+        """
+        question = Question(
+            vectors=_query(query),
+            count=count,
+            filter=self._filter(where, parameters),
+            recall=recall,
+        )
+        answer = search(self._view, question)
+        [hits] = answer.hits
+        return Found(hits.ids, hits.similarities, answer)
+
+    def search_many(
+        self,
+        queries: npt.ArrayLike,
+        *,
+        where: str | Prepared | None = None,
+        parameters: Mapping[str, Value] | None = None,
+        count: int = 10,
+        recall: Recall = DEFAULT_RECALL,
+    ) -> list[Found]:
+        """The same for queries (q, d) that share one filter: faster than one by one."""
+        question = Question(
+            vectors=unit_rows(queries),
+            count=count,
+            filter=self._filter(where, parameters),
+            recall=recall,
+        )
+        answer = search(self._view, question)
+        return [Found(hits.ids, hits.similarities, answer) for hits in answer.hits]
+
+    def add(
+        self, vectors: npt.ArrayLike, attributes: Attributes | None = None, *, ids: npt.ArrayLike
+    ) -> None:
+        """Add vectors, or put them in the place of those with the same ids; seen at once."""
+        halves = _halves(vectors)
+        table = _table(attributes, rows=len(halves))
+        unknown = set(table.column_names) - set(self.fields)
+        if unknown or any(field_types(table)[n] is not self.fields[n] for n in table.column_names):
+            raise SchemaMismatchError(
+                f"the attributes of this index are {', '.join(map(repr, self.fields)) or 'none'}, "
+                "each of the type it was built with"
+            )
+        faces = _ids(ids, rows=len(halves))
+        bytes_ = pa.array([row.tobytes() for row in halves], pa.binary())
+        rows = table.append_column("face", pa.array(faces)).append_column("vector", bytes_)
+        self._change(Changes(cursor=NO_CURSOR, changed=np.sort(faces), rows=rows))
+
+    def delete(self, ids: npt.ArrayLike) -> None:
+        """Delete the vectors with these ids, at once; an id that is not there is none."""
+        empty = pa.table({"face": pa.array([], pa.int64()), "vector": pa.array([], pa.binary())})
+        gone = np.unique(np.asarray(ids, np.int64))
+        self._change(Changes(cursor=NO_CURSOR, changed=gone, rows=empty))
+
+    def _change(self, changes: Changes) -> None:
+        with self._writing:
+            self._view = advance(self._view, changes, fields=self._view.fields)
+
+    def _filter(
+        self, where: str | Prepared | None, parameters: Mapping[str, Value] | None
+    ) -> Filter | None:
+        if where is None:
+            return None
+        prepared = self.prepare(where) if isinstance(where, str) else where
+        return prepared.bind(parameters or {})
+
+    @classmethod
+    def _opened(cls, folder: Path) -> "Index":
+        manifest = read_manifest(folder)
+        gallery = Gallery(
+            system_identifier=ORIGIN,
+            collection_id=CollectionId(0),
+            space=ORIGIN,
+            dimension=manifest.dimension,
+            published=(
+                PublishedSnapshot(
+                    id=manifest.id, watermark=manifest.watermark, rows=manifest.rows
+                ),
+            ),
+        )
+        snapshot = open_snapshot(folder, gallery)
+        return cls(view_of_snapshot(snapshot, fields=snapshot.manifest.fields))
+
+
+def _written(folder: Path, faces: Faces) -> Path:
+    """Write the files of an index into a new folder."""
+    if (folder / MANIFEST).exists():
+        raise UsageError(f"{folder} holds an index already: name another folder")
+    (folder / COLUMNS).mkdir(parents=True, exist_ok=True)
+    made = make(folder, faces)
+    manifest = Manifest(
+        id=ORIGIN,
+        system_identifier=ORIGIN,
+        collection_id=CollectionId(0),
+        space=ORIGIN,
+        dimension=faces.vectors.shape[1],
+        rows=len(faces.ids),
+        padded_rows=made.padded_rows,
+        lists=made.lists,
+        watermark=NO_CURSOR,
+        fields=dict(faces.fields),
+        self_check=SelfCheck(queries=0, recall=None, filtered_recall=None),
+        measured=made.measured,
+        files=made.files,
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+def _faces_of(view: View) -> Faces:
+    """All that can be found in a view, with what holds of it now."""
+    parts = list(view.parts())
+    tables = [
+        pa.table({name: _values(part.columns, name, part.numbers) for name in view.fields})
+        for part in parts
+    ]
+    return Faces(
+        ids=np.concatenate([part.ids for part in parts]),
+        vectors=np.concatenate([part.rows.vectors[part.places] for part in parts]),
+        table=pa.concat_tables(tables),
+        fields=view.fields,
+    )
+
+
+def _values(columns: Columns, name: str, rows: npt.NDArray[np.int64]) -> pa.Array:
+    return columns.arrow(name, rows)
+
+
+def _halves(vectors: npt.ArrayLike) -> HalfRows:
+    """Vectors at unit length in float16, or UnusableVectorError."""
+    given = np.asarray(vectors)
+    if given.ndim != 2:
+        raise UnusableVectorError(f"vectors are rows (n, d), not of shape {given.shape}")
+    halves = np.empty(given.shape, "<f2")
+    for begin in range(0, len(given), BLOCK_ROWS):
+        halves[begin : begin + BLOCK_ROWS] = unit_rows(given[begin : begin + BLOCK_ROWS])
+    return halves
+
+
+BLOCK_ROWS: Final = 65_536  # 256 MiB of float64 at 512 dimensions
+
+
+def _query(query: npt.ArrayLike) -> UnitRows:
+    """One query as (1, d); copied only where it has to be turned into a unit vector."""
+    row = np.asarray(query)
+    if row.ndim == 1 and row.dtype == np.float32 and row.flags.c_contiguous:
+        length = float(np.dot(row, row))
+        if abs(length - 1.0) < UNIT_ERROR_MAX:
+            view = row[None]
+            view.setflags(write=False)
+            return UnitRows(view)
+    if row.ndim != 1:
+        raise UnusableVectorError(f"a query is one vector (d,), not of shape {row.shape}")
+    return unit_rows(row)
+
+
+def _ids(ids: npt.ArrayLike | None, *, rows: int) -> FaceIds:
+    if ids is None:
+        return np.arange(rows)
+    given = np.asarray(ids)
+    if given.shape != (rows,) or given.dtype.kind not in "iu":
+        raise UsageError(f"ids are {rows:,} integers, one for each vector")
+    faces: FaceIds = given.astype(np.int64)
+    if (faces < 0).any() or len(np.unique(faces)) < rows:
+        raise UsageError("ids are not below 0, and each is there once")
+    return faces
+
+
+def _table(attributes: Attributes | None, *, rows: int) -> pa.Table:
+    """Attributes as a table whose columns have the types of fields."""
+    if attributes is None:
+        return pa.table({"_": pa.nulls(rows, pa.bool_())}).select([])
+    table = attributes if isinstance(attributes, pa.Table) else pa.table(dict(attributes))
+    if table.num_rows != rows:
+        raise SchemaMismatchError(f"there are {rows:,} vectors and {table.num_rows:,} attributes")
+    return table.cast(pa.schema([(name, _field(table, name)) for name in table.column_names]))
+
+
+def _field(table: pa.Table, name: str) -> pa.DataType:
+    """The type of a field that holds what a column holds."""
+    type_ = table.schema.field(name).type
+    if pa.types.is_integer(type_):
+        return pa.int64()
+    if pa.types.is_floating(type_):
+        return pa.float64()
+    if pa.types.is_large_string(type_) or pa.types.is_dictionary(type_):
+        return pa.string()
+    if pa.types.is_timestamp(type_):
+        return pa.timestamp("us", "UTC")
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        return pa.list_(pa.string())
+    if pa.types.is_null(type_):
+        return pa.bool_()
+    return type_
