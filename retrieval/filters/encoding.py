@@ -49,10 +49,20 @@ def encoded(column: pa.ChunkedArray, type_: FieldType) -> Column:
 
 def _numbers(type_: FieldType, column: pa.ChunkedArray) -> ScalarColumn:
     hashed = _joined(column).dictionary_encode()
-    distinct = hashed.dictionary.to_numpy().astype(VALUE_TYPES[type_])
+    distinct = hashed.dictionary.to_numpy()
     order = np.argsort(distinct)
     codes = _codes(hashed.indices, order)
-    return _scalar(type_, codes, values=distinct[order], ends=_NOTHING)
+    return _scalar(type_, codes, values=_held(type_, distinct[order]), ends=_NOTHING)
+
+
+def _held(type_: FieldType, values: Values) -> Values:
+    """The values in the smallest type that has all of them."""
+    for kind in VALUE_TYPES[type_]:
+        with np.errstate(over="ignore"):
+            held = values.astype(kind)
+        if np.array_equal(held, values):
+            return held
+    raise TypeError(f"a {type_} column cannot hold {values.dtype}")
 
 
 def _texts(column: pa.ChunkedArray) -> tuple[Codes, Dictionary]:

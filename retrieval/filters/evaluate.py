@@ -30,7 +30,6 @@ from retrieval.filters.literals import Literal
 from retrieval.filters.rows import (
     RowNumbers,
     RowSet,
-    Words,
     intersection,
     read_only,
     scattered,
@@ -126,10 +125,6 @@ class Ranges:
 
     def found(self) -> RowSet:
         """All rows in the ranges."""
-        return self.at_hand() or self.scanned(np.empty(words_for(self.column.rows), np.uint64))
-
-    def at_hand(self) -> RowSet | None:
-        """The rows, where they need no scan."""
         count, size = self.count, self.column.rows
         if count == 0:
             return RowSet.none(size)
@@ -137,29 +132,25 @@ class Ranges:
             return RowSet.all(size)
         if count * SCATTER_SHARE <= size and len(self.column.order):
             return in_order(*self.rows(), size=size)
-        return self.kept.get((self.name, self.bounds)) if size >= KEPT_ROWS_MIN else None
-
-    def scanned(self, words: Words) -> RowSet:
-        """The rows, in words that are written to, or in others that are kept for the next time."""
-        size, key = self.column.rows, (self.name, self.bounds)
-        wanted = size >= KEPT_ROWS_MIN and self.kept.wanted(key)
-        if wanted:
-            words = np.empty(len(words), np.uint64)
-        self._write(words)
-        rows = RowSet(size, self.count, None, read_only(words))
-        if wanted:
-            self.kept.put(key, rows)
+        if size < KEPT_ROWS_MIN:
+            return self._scanned()
+        key = (self.name, self.bounds)
+        rows = self.kept.get(key)
+        if rows is None:
+            rows = self._scanned()
+            self.kept.offer(key, rows)
         return rows
 
-    def _write(self, words: Words) -> None:
-        """Write all rows in the ranges."""
+    def _scanned(self) -> RowSet:
         column = self.column
+        words = np.empty(words_for(column.rows), np.uint64)
         held = (column.scanned, column.firsts, column.starts, column.order)
         if len(self.bounds) == ONE_RANGE:
             low, high = self.bounds
             sound(bits.range_bits(*held, low, high, words))
         else:
             sound(bits.ranges_bits(*held, _array(self.bounds), words))
+        return RowSet(column.rows, self.count, None, read_only(words))
 
 
 @dataclass(slots=True, eq=False)
@@ -254,7 +245,7 @@ def _term(filter_: Filter, columns: Columns) -> Term:
     if kind is And:
         return _all_of(_joined(filter_.parts, columns, join=_common), columns.rows)
     if kind is Or:
-        return _any_of(_joined(filter_.parts, columns, join=_either), columns.rows)
+        return _any_of(_joined(filter_.parts, columns, join=_either))
     if kind is Constant:
         size = columns.rows
         return _known(RowSet.all(size) if filter_.value else RowSet.none(size))
@@ -294,30 +285,11 @@ def _all_of(terms: list[Term], size: int) -> Term:
         for term in terms[1:]:
             rows = term.keep(rows)
         return _known(in_order(rows, ascending, size=size))
-    return _folded(terms, size, join=intersection)
+    return _known(intersection([term.found() for term in terms]))
 
 
-def _any_of(terms: list[Term], size: int) -> Term:
-    return terms[0] if len(terms) == 1 else _folded(terms, size, join=union)
-
-
-def _folded(terms: list[Term], size: int, *, join: Callable[[list[RowSet]], RowSet]) -> Found:
-    """All terms joined: first what is at hand, then what has to be scanned, one after the other.
-
-    One bitmap is used for all scans: memory that was never used before costs more than they do.
-    """
-    ready, scans = [], []
-    for term in terms:
-        rows = term.at_hand() if type(term) is Ranges else term.found()
-        if rows is None:
-            scans.append(term)
-        else:
-            ready.append(rows)
-    found = join(ready) if ready else scans.pop().found()
-    scratch = np.empty(words_for(size) if scans else 0, np.uint64)
-    for term in scans:
-        found = join([found, term.scanned(scratch.view())])
-    return _known(found)
+def _any_of(terms: list[Term]) -> Term:
+    return terms[0] if len(terms) == 1 else _known(union([term.found() for term in terms]))
 
 
 def _count(term: Term) -> int:
@@ -384,7 +356,10 @@ def _bounds(leaf: Any, column: ScalarColumn) -> Bounds:
 
 def _compared(leaf: Compare, column: ScalarColumn) -> Bounds:
     """The codes of the values for which a comparison is TRUE."""
-    place, there = column.place(_held(bound(leaf.value), column.type))
+    value = leaf.value
+    if type(value) is not float or column.type is not FieldType.NUMBER:
+        value = _held(bound(value), column.type)
+    place, there = column.place(value)
     low = place + 1
     high = low + there
     operator = leaf.operator  # compared by identity: a StrEnum's == costs more than a kernel's call
@@ -413,8 +388,12 @@ def _beginning_with(column: ScalarColumn, prefix: str) -> Bounds:
 
 
 def _equal_to_any(column: ScalarColumn, values: list[Literal]) -> Bounds:
-    places = (column.place(_held(value, column.type)) for value in values)
-    return _merged((place + 1, place + 2) for place, there in places if there)
+    held = [_held(value, column.type) for value in values]
+    if column.type is FieldType.TEXT:
+        codes = [place + 1 for place, there in map(column.place, held) if there]
+    else:
+        codes = column.codes_of(held)  # type: ignore[arg-type]
+    return _merged((code, code + 1) for code in codes)
 
 
 def _held(value: Literal, type_: FieldType) -> float | str:
