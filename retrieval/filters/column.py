@@ -31,7 +31,9 @@ from retrieval.values import FieldType, Value
 Codes = npt.NDArray[np.unsignedinteger[Any]]  # as narrow as the number of codes allows
 Places = npt.NDArray[np.int64]
 Values = npt.NDArray[Any]  # float64, int64, or the bytes of texts
-Bounds = tuple[int, ...]  # ranges of codes: low, high, low, high, ... ascending, none touches another
+Bounds = tuple[
+    int, ...
+]  # ranges of codes: low, high, low, high, ... ascending, none touches another
 
 BYTE_CODES: Final = 256
 ORDERED_CODES_MIN: Final = 32  # with fewer codes a value has too many rows for a list to pay off
@@ -105,7 +107,7 @@ class ScalarColumn:
     @property
     def scanned(self) -> npt.NDArray[np.uint8]:
         """One byte a row: its bucket, which is the code where there are few."""
-        return self.buckets if len(self.buckets) else self.codes  # type: ignore[return-value]
+        return self.buckets if len(self.buckets) else self.codes
 
     def place(self, value: float | str) -> tuple[int, int]:
         """How many values are less than this one, and 1 if it is one of them."""

@@ -56,7 +56,9 @@ from retrieval.values import FieldType
 
 SORTED_ROWS_MAX: Final = 4_096  # more rows are put in order by a bitmap sooner than by a sort,
 SORTED_SHARE: Final = 1_024  # unless one row in so many is: then clearing the bitmap costs more
-SCATTER_SHARE: Final = 32  # one row in so many is found by setting single bits sooner than by a scan
+SCATTER_SHARE: Final = (
+    32  # one row in so many is found by setting single bits sooner than by a scan
+)
 ONE_RANGE: Final = 2  # bounds
 POINTWISE_SHARE: Final = 64  # of one row in so many, single codes are read sooner than all
 KEPT_ROWS_MIN: Final = 2**17  # a scan of fewer rows costs hardly more than to ask if it was kept
@@ -239,14 +241,13 @@ def _first(rows: RowNumbers, count: int) -> RowNumbers:
 
 
 def _term(filter_: Filter, columns: Columns) -> Term:
-    kind = type(filter_)
-    if kind is Compare:
+    if isinstance(filter_, Compare):
         return _scalar_leaf(filter_, columns, _compared)
-    if kind is And:
+    if isinstance(filter_, And):
         return _all_of(_joined(filter_.parts, columns, join=_common), columns.rows)
-    if kind is Or:
+    if isinstance(filter_, Or):
         return _any_of(_joined(filter_.parts, columns, join=_either))
-    if kind is Constant:
+    if isinstance(filter_, Constant):
         size = columns.rows
         return _known(RowSet.all(size) if filter_.value else RowSet.none(size))
     return _other_leaf(filter_, columns)
@@ -392,7 +393,7 @@ def _equal_to_any(column: ScalarColumn, values: list[Literal]) -> Bounds:
     if column.type is FieldType.TEXT:
         codes = [place + 1 for place, there in map(column.place, held) if there]
     else:
-        codes = column.codes_of(held)  # type: ignore[arg-type]
+        codes = column.codes_of(held)  # type: ignore[arg-type]  # none of them is text
     return _merged((code, code + 1) for code in codes)
 
 
@@ -402,7 +403,7 @@ def _held(value: Literal, type_: FieldType) -> float | str:
         return float(value)  # type: ignore[arg-type]
     if isinstance(value, datetime):
         return microseconds(value)
-    return int(value) if type_ is FieldType.BOOLEAN else value  # type: ignore[arg-type]
+    return int(value) if type_ is FieldType.BOOLEAN else value
 
 
 def _range(low: int, high: int) -> Bounds:

@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, select, text
 
-from retrieval.fields import BUILT_IN, Fields
 import retrieval.filters.evaluate as evaluating
+from retrieval.fields import BUILT_IN, Fields
 from retrieval.filters import encoding
 from retrieval.filters.columns import ARROW_TYPES, Columns
 from retrieval.filters.evaluate import evaluate
@@ -89,7 +89,7 @@ class Faces:
     otherwise: Columns  # the same, with lists of rows and buckets where so few rows have none
 
     def in_memory(self, filter_: Filter) -> list[int]:
-        """What every way to the rows finds: by numbers, by bitmaps, by kept bitmaps, and as it is."""
+        """What every way to the rows finds: by numbers, single bits, bitmaps, and as it is."""
         found = []
         for columns, way in itertools.product((self.columns, self.otherwise), WAYS):
             with pytest.MonkeyPatch.context() as patch:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 import retrieval.filters.evaluate as evaluating
 from retrieval.errors import SnapshotUnusableError
-from retrieval.filters.columns import Columns
+from retrieval.fields import Fields
+from retrieval.filters.columns import ARROW_TYPES, Columns
 from retrieval.filters.evaluate import evaluate
 from retrieval.filters.kept import KeptSets
 from retrieval.filters.parse import parse
 from retrieval.filters.rows import RowSet, intersection, read_only, union
 from retrieval.filters.tree import negate
 from retrieval.values import FieldType
-from tests.unit.test_filters_columns import columns_of
 
 Mask = npt.NDArray[np.bool_]
 MASKS = st.integers(0, 300).flatmap(
@@ -27,6 +27,11 @@ MASKS = st.integers(0, 300).flatmap(
         st.lists(st.booleans(), min_size=size, max_size=size), min_size=1, max_size=6
     )
 )
+
+
+def columns_of(rows: dict[str, list[Any]], fields: Fields) -> Columns:
+    made = {name: pa.array(rows[name], ARROW_TYPES[type_]) for name, type_ in fields.items()}
+    return Columns.from_arrow(pa.table(made), fields)
 
 
 def both_ways(mask: Mask) -> list[RowSet]:

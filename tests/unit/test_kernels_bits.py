@@ -1,5 +1,6 @@
 """Each kernel of rows and bits does what a few lines of numpy do."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_sets_are_joined(size: int) -> None:
 def test_rows_are_counted_by_block() -> None:
     mask = some(64 * 40, 4)
     offsets = read_only(np.array([0, 0, 1, 7, 7, 39, 40, 40], np.int64))
-    expected = [int(mask[64 * a : 64 * b].sum()) for a, b in zip(offsets, offsets[1:], strict=False)]
+    expected = [int(mask[64 * a : 64 * b].sum()) for a, b in pairwise(offsets)]
     for kernel, rows in ((bits.bits_per_block, bitmap(mask)), (bits.rows_per_block, rows_of(mask))):
         counts = np.empty(len(expected), np.int64)
         kernel(rows, offsets, counts)
