@@ -59,6 +59,7 @@ SORTED_SHARE: Final = 1_024  # unless one row in so many is: then clearing the b
 SCATTER_SHARE: Final = (
     32  # one row in so many is found by setting single bits sooner than by a scan
 )
+PLACED_ONE_BY_ONE_MAX: Final = 16  # more numbers are looked up sooner by one call of numpy
 ONE_RANGE: Final = 2  # bounds
 POINTWISE_SHARE: Final = 64  # of one row in so many, single codes are read sooner than all
 KEPT_ROWS_MIN: Final = 2**17  # a scan of fewer rows costs hardly more than to ask if it was kept
@@ -241,8 +242,6 @@ def _first(rows: RowNumbers, count: int) -> RowNumbers:
 
 
 def _term(filter_: Filter, columns: Columns) -> Term:
-    if isinstance(filter_, Compare):
-        return _scalar_leaf(filter_, columns, _compared)
     if isinstance(filter_, And):
         return _all_of(_joined(filter_.parts, columns, join=_common), columns.rows)
     if isinstance(filter_, Or):
@@ -250,7 +249,10 @@ def _term(filter_: Filter, columns: Columns) -> Term:
     if isinstance(filter_, Constant):
         size = columns.rows
         return _known(RowSet.all(size) if filter_.value else RowSet.none(size))
-    return _other_leaf(filter_, columns)
+    column = _column(filter_.field, columns)
+    if isinstance(column, TagsColumn):
+        return _tags_leaf(filter_, column)
+    return _ranges(filter_.field.name, column, _bounds(filter_, column), columns)
 
 
 def _known(rows: RowSet) -> Found:
@@ -260,17 +262,19 @@ def _known(rows: RowSet) -> Found:
 def _joined(parts: tuple[Filter, ...], columns: Columns, *, join: Join) -> list[Term]:
     """The terms of the parts, those on one column made into one."""
     terms: list[Term] = []
+    ranges: dict[str, Bounds] = {}
     for part in parts:
-        term = _term(part, columns)
-        if type(term) is Ranges:
-            for place, other in enumerate(terms):
-                if type(other) is Ranges and other.column is term.column:
-                    terms[place] = _ranges(term, join(other.bounds, term.bounds))
-                    break
-            else:
-                terms.append(term)
-        else:
-            terms.append(term)
+        if isinstance(part, (And, Or, Constant)):
+            terms.append(_term(part, columns))
+            continue
+        column = _column(part.field, columns)
+        if isinstance(column, TagsColumn):
+            terms.append(_tags_leaf(part, column))
+            continue
+        name, bounds = part.field.name, _bounds(part, column)
+        ranges[name] = join(ranges[name], bounds) if name in ranges else bounds
+    for name, bounds in ranges.items():
+        terms.append(_ranges(name, columns.by_name[name], bounds, columns))
     return terms
 
 
@@ -306,23 +310,8 @@ def _column(field: Field, columns: Columns) -> Column:
     return columns.by_name[field.name]
 
 
-def _scalar_leaf(leaf: Any, columns: Columns, bounds_of: Any) -> Ranges:
-    column = _column(leaf.field, columns)
-    if type(column) is not ScalarColumn:
-        raise TypeError(f"{type(leaf).__name__} does not apply to tags")
-    bounds = bounds_of(leaf, column)
-    return Ranges(leaf.field.name, column, bounds, columns.kept, column.count(bounds))
-
-
-def _ranges(term: Ranges, bounds: Bounds) -> Ranges:
-    return Ranges(term.name, term.column, bounds, term.kept, term.column.count(bounds))
-
-
-def _other_leaf(leaf: Any, columns: Columns) -> Term:
-    column = _column(leaf.field, columns)
-    if type(column) is TagsColumn:
-        return _tags_leaf(leaf, column)
-    return _scalar_leaf(leaf, columns, _bounds)
+def _ranges(name: str, column: Any, bounds: Bounds, columns: Columns) -> Ranges:
+    return Ranges(name, column, bounds, columns.kept, column.count(bounds))
 
 
 def _tags_leaf(leaf: Any, column: TagsColumn) -> Term:
@@ -343,6 +332,8 @@ def _without(every: RowSet, some: RowSet) -> RowSet:
 
 def _bounds(leaf: Any, column: ScalarColumn) -> Bounds:
     """The codes of the values for which a leaf is TRUE: NULL, the code 0, only where IS NULL."""
+    if isinstance(leaf, Compare):
+        return _compared(leaf, column)
     match leaf:
         case IsNull(_, negated):
             return _range(1, column.code_count) if negated else (0, 1)
@@ -390,10 +381,10 @@ def _beginning_with(column: ScalarColumn, prefix: str) -> Bounds:
 
 def _equal_to_any(column: ScalarColumn, values: list[Literal]) -> Bounds:
     held = [_held(value, column.type) for value in values]
-    if column.type is FieldType.TEXT:
+    if column.type is FieldType.TEXT or len(held) <= PLACED_ONE_BY_ONE_MAX:
         codes = [place + 1 for place, there in map(column.place, held) if there]
     else:
-        codes = column.codes_of(held)  # type: ignore[arg-type]  # none of them is text
+        codes = column.codes_of(held)  # type: ignore[arg-type]  # no text
     return _merged((code, code + 1) for code in codes)
 
 
