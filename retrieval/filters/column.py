@@ -16,6 +16,7 @@ Tags lie twice: by row for reading, by tag for filtering: a tag of few rows as t
 frequent one as a bitmap. Rows that only pad a list are all NULL.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
@@ -30,16 +31,19 @@ from retrieval.values import FieldType, Value
 Codes = npt.NDArray[np.unsignedinteger[Any]]  # as narrow as the number of codes allows
 Places = npt.NDArray[np.int64]
 Values = npt.NDArray[Any]  # float64, int64, or the bytes of texts
-Bounds = tuple[int, ...]  # ranges of codes: low, high, low, high, ... ascending, none touches another
+Bounds = tuple[
+    int, ...
+]  # ranges of codes: low, high, low, high, ... ascending, none touches another
 
 BYTE_CODES: Final = 256
 ORDERED_CODES_MIN: Final = 32  # with fewer codes a value has too many rows for a list to pay off
-VALUE_TYPES: Final = {
-    FieldType.NUMBER: np.dtype(np.float64),
-    FieldType.INTEGER: np.dtype(np.int64),
-    FieldType.TIMESTAMP: np.dtype(np.int64),  # microseconds since 1970
-    FieldType.BOOLEAN: np.dtype(np.int64),  # 0 and 1
-    FieldType.TEXT: np.dtype(np.uint8),
+# Values are held in the first of these types that has all of them: they compare alike in each.
+VALUE_TYPES: Final[dict[FieldType, tuple[type[np.generic], ...]]] = {
+    FieldType.NUMBER: (np.float32, np.float64),
+    FieldType.INTEGER: (np.int32, np.int64),
+    FieldType.TIMESTAMP: (np.int32, np.int64),  # microseconds since 1970
+    FieldType.BOOLEAN: (np.int32,),  # 0 and 1
+    FieldType.TEXT: (np.uint8,),
 }
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -103,7 +107,7 @@ class ScalarColumn:
     @property
     def scanned(self) -> npt.NDArray[np.uint8]:
         """One byte a row: its bucket, which is the code where there are few."""
-        return self.buckets if len(self.buckets) else self.codes  # type: ignore[return-value]
+        return self.buckets if len(self.buckets) else self.codes
 
     def place(self, value: float | str) -> tuple[int, int]:
         """How many values are less than this one, and 1 if it is one of them."""
@@ -113,6 +117,18 @@ class ScalarColumn:
         else:
             twice = bits.place_of(self.values, value)
         return twice >> 1, twice & 1
+
+    def codes_of(self, values: Sequence[float]) -> list[int]:
+        """The codes of those of the numbers that are values here, in any order."""
+        given = np.array(values, VALUE_TYPES[self.type][-1])
+        with np.errstate(over="ignore"):
+            sought = given.astype(self.values.dtype)  # or numpy would widen all values
+        sought = sought[sought == given]
+        places = np.searchsorted(self.values, sought)
+        inside = places < len(self.values)
+        sought, places = sought[inside], places[inside]
+        codes: list[int] = (places[self.values[places] == sought] + 1).tolist()
+        return codes
 
     def count(self, bounds: Bounds) -> int:
         """How many rows have a code in these ranges."""
@@ -137,7 +153,7 @@ class ScalarColumn:
         """The values of some rows and which are not NULL, (n,) each; not of text."""
         codes = self.codes[rows]
         known = codes > 0
-        values = np.zeros(len(codes), self.values.dtype)
+        values = np.zeros(len(codes), VALUE_TYPES[self.type][-1])
         values[known] = self.values[codes[known] - 1]
         return values, known
 
@@ -162,10 +178,10 @@ class ScalarColumn:
         return bool(value) if self.type is FieldType.BOOLEAN else value
 
     def _sound_values(self, count: int) -> bool:
-        kind = VALUE_TYPES[self.type]
         if self.type is FieldType.TEXT:
             return self.words.sound() and len(self.words) == count
-        return is_array(self.values, kind, count) and is_array(self.ends, np.int64, 0)
+        held = any(is_array(self.values, kind, count) for kind in VALUE_TYPES[self.type])
+        return held and is_array(self.ends, np.int64, 0)
 
     def _sound_buckets(self, count: int) -> bool:
         firsts = self.firsts
@@ -224,14 +240,16 @@ class TagsColumn:
 
     def rows_with(self, tag: str) -> RowSet:
         """The rows that have this tag."""
-        code, there = self.words.place(tag.encode())
-        if not there:
-            return RowSet.none(self.rows)
+        size = len(self.starts) - 1
+        twice = bits.place_of_word(self.ends, self.text, np.frombuffer(tag.encode(), np.uint8))
+        if not twice & 1:
+            return RowSet.none(size)
+        code = twice >> 1
         begin, end = self.tag_starts.item(code), self.tag_starts.item(code + 1)
         if end > begin:
-            return RowSet(self.rows, end - begin, self.tag_rows[begin:end], None)
+            return RowSet(size, end - begin, self.tag_rows[begin:end], None)
         place = bits.place_of(self.frequent, code) >> 1
-        return RowSet(self.rows, self.counts.item(place), None, self.bitmaps[place])
+        return RowSet(size, self.counts.item(place), None, self.bitmaps[place])
 
     def sound(self, rows: int) -> bool:
         """Whether the arrays belong together and have that many rows."""

@@ -40,7 +40,7 @@ ARROW_TYPES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Columns:
-    """The fields of `rows` faces. Nothing here is ever written to, but for what `kept` remembers."""
+    """The fields of `rows` faces. Nothing is ever written to, but for what `kept` remembers."""
 
     rows: int
     fields: Fields

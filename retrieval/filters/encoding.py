@@ -25,7 +25,7 @@ from retrieval.filters.column import (
     Values,
     narrow,
 )
-from retrieval.filters.rows import NUMBERS_SHARE, RowSet, words_for
+from retrieval.filters.rows import NUMBERS_SHARE, RowSet, read_only, words_for
 from retrieval.values import FieldType
 
 BUCKETS_HALF: Final = 127  # any two neighbours hold more rows than this share, so 255 are enough
@@ -44,15 +44,27 @@ def encoded(column: pa.ChunkedArray, type_: FieldType) -> Column:
             # Arrow's hash tables tell -0.0 from 0.0, SQL does not: adding zero leaves only 0.0.
             return _numbers(type_, pc.add(column, 0.0))
         case _:
-            return _numbers(type_, column.cast(pa.int8() if type_ is FieldType.BOOLEAN else pa.int64()))
+            return _numbers(
+                type_, column.cast(pa.int8() if type_ is FieldType.BOOLEAN else pa.int64())
+            )
 
 
 def _numbers(type_: FieldType, column: pa.ChunkedArray) -> ScalarColumn:
     hashed = _joined(column).dictionary_encode()
-    distinct = hashed.dictionary.to_numpy().astype(VALUE_TYPES[type_])
+    distinct = hashed.dictionary.to_numpy()
     order = np.argsort(distinct)
     codes = _codes(hashed.indices, order)
-    return _scalar(type_, codes, values=distinct[order], ends=_NOTHING)
+    return _scalar(type_, codes, values=_held(type_, distinct[order]), ends=_NOTHING)
+
+
+def _held(type_: FieldType, values: Values) -> Values:
+    """The values in the smallest type that has all of them."""
+    for kind in VALUE_TYPES[type_]:
+        with np.errstate(over="ignore"):
+            held = values.astype(kind)
+        if np.array_equal(held, values):
+            return held
+    raise TypeError(f"a {type_} column cannot hold {values.dtype}")
 
 
 def _texts(column: pa.ChunkedArray) -> tuple[Codes, Dictionary]:
@@ -91,7 +103,8 @@ def _scalar(type_: FieldType, codes: Codes, *, values: Values, ends: Places) -> 
         buckets=bucket_of[codes] if wide else np.empty(0, np.uint8),
         firsts=firsts,
     )
-    return _read_only(column)
+    _read_only(column)
+    return column
 
 
 def by_code(codes: Codes) -> npt.NDArray[np.int32]:
@@ -166,7 +179,8 @@ def tags_column(
         counts=counts[frequent],
         bitmaps=maps,
     )
-    return _read_only(column)
+    _read_only(column)
+    return column
 
 
 def running_sum(counts: npt.NDArray[np.integer[Any]]) -> Places:
@@ -178,8 +192,7 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks()
 
 
-def _read_only(column: Column) -> Any:
-    """The column, as it is when it is mapped: kernels are compiled for arrays of one kind."""
+def _read_only(column: Column) -> None:
+    """Make a new column's arrays as they are when mapped: kernels are compiled for such alone."""
     for part in column.PARTS:
-        getattr(column, part).setflags(write=False)
-    return column
+        read_only(getattr(column, part))

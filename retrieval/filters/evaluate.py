@@ -30,7 +30,6 @@ from retrieval.filters.literals import Literal
 from retrieval.filters.rows import (
     RowNumbers,
     RowSet,
-    Words,
     intersection,
     read_only,
     scattered,
@@ -57,7 +56,10 @@ from retrieval.values import FieldType
 
 SORTED_ROWS_MAX: Final = 4_096  # more rows are put in order by a bitmap sooner than by a sort,
 SORTED_SHARE: Final = 1_024  # unless one row in so many is: then clearing the bitmap costs more
-SCATTER_SHARE: Final = 32  # one row in so many is found by setting single bits sooner than by a scan
+SCATTER_SHARE: Final = (
+    32  # one row in so many is found by setting single bits sooner than by a scan
+)
+PLACED_ONE_BY_ONE_MAX: Final = 16  # more numbers are looked up sooner by one call of numpy
 ONE_RANGE: Final = 2  # bounds
 POINTWISE_SHARE: Final = 64  # of one row in so many, single codes are read sooner than all
 KEPT_ROWS_MIN: Final = 2**17  # a scan of fewer rows costs hardly more than to ask if it was kept
@@ -126,10 +128,6 @@ class Ranges:
 
     def found(self) -> RowSet:
         """All rows in the ranges."""
-        return self.at_hand() or self.scanned(np.empty(words_for(self.column.rows), np.uint64))
-
-    def at_hand(self) -> RowSet | None:
-        """The rows, where they need no scan."""
         count, size = self.count, self.column.rows
         if count == 0:
             return RowSet.none(size)
@@ -137,29 +135,25 @@ class Ranges:
             return RowSet.all(size)
         if count * SCATTER_SHARE <= size and len(self.column.order):
             return in_order(*self.rows(), size=size)
-        return self.kept.get((self.name, self.bounds)) if size >= KEPT_ROWS_MIN else None
-
-    def scanned(self, words: Words) -> RowSet:
-        """The rows, in words that are written to, or in others that are kept for the next time."""
-        size, key = self.column.rows, (self.name, self.bounds)
-        wanted = size >= KEPT_ROWS_MIN and self.kept.wanted(key)
-        if wanted:
-            words = np.empty(len(words), np.uint64)
-        self._write(words)
-        rows = RowSet(size, self.count, None, read_only(words))
-        if wanted:
-            self.kept.put(key, rows)
+        if size < KEPT_ROWS_MIN:
+            return self._scanned()
+        key = (self.name, self.bounds)
+        rows = self.kept.get(key)
+        if rows is None:
+            rows = self._scanned()
+            self.kept.offer(key, rows)
         return rows
 
-    def _write(self, words: Words) -> None:
-        """Write all rows in the ranges."""
+    def _scanned(self) -> RowSet:
         column = self.column
+        words = np.empty(words_for(column.rows), np.uint64)
         held = (column.scanned, column.firsts, column.starts, column.order)
         if len(self.bounds) == ONE_RANGE:
             low, high = self.bounds
             sound(bits.range_bits(*held, low, high, words))
         else:
             sound(bits.ranges_bits(*held, _array(self.bounds), words))
+        return RowSet(column.rows, self.count, None, read_only(words))
 
 
 @dataclass(slots=True, eq=False)
@@ -248,17 +242,17 @@ def _first(rows: RowNumbers, count: int) -> RowNumbers:
 
 
 def _term(filter_: Filter, columns: Columns) -> Term:
-    kind = type(filter_)
-    if kind is Compare:
-        return _scalar_leaf(filter_, columns, _compared)
-    if kind is And:
+    if isinstance(filter_, And):
         return _all_of(_joined(filter_.parts, columns, join=_common), columns.rows)
-    if kind is Or:
-        return _any_of(_joined(filter_.parts, columns, join=_either), columns.rows)
-    if kind is Constant:
+    if isinstance(filter_, Or):
+        return _any_of(_joined(filter_.parts, columns, join=_either))
+    if isinstance(filter_, Constant):
         size = columns.rows
         return _known(RowSet.all(size) if filter_.value else RowSet.none(size))
-    return _other_leaf(filter_, columns)
+    column = _column(filter_.field, columns)
+    if isinstance(column, TagsColumn):
+        return _tags_leaf(filter_, column)
+    return _ranges(filter_.field.name, column, _bounds(filter_, column), columns)
 
 
 def _known(rows: RowSet) -> Found:
@@ -268,17 +262,19 @@ def _known(rows: RowSet) -> Found:
 def _joined(parts: tuple[Filter, ...], columns: Columns, *, join: Join) -> list[Term]:
     """The terms of the parts, those on one column made into one."""
     terms: list[Term] = []
+    ranges: dict[str, Bounds] = {}
     for part in parts:
-        term = _term(part, columns)
-        if type(term) is Ranges:
-            for place, other in enumerate(terms):
-                if type(other) is Ranges and other.column is term.column:
-                    terms[place] = _ranges(term, join(other.bounds, term.bounds))
-                    break
-            else:
-                terms.append(term)
-        else:
-            terms.append(term)
+        if isinstance(part, (And, Or, Constant)):
+            terms.append(_term(part, columns))
+            continue
+        column = _column(part.field, columns)
+        if isinstance(column, TagsColumn):
+            terms.append(_tags_leaf(part, column))
+            continue
+        name, bounds = part.field.name, _bounds(part, column)
+        ranges[name] = join(ranges[name], bounds) if name in ranges else bounds
+    for name, bounds in ranges.items():
+        terms.append(_ranges(name, columns.by_name[name], bounds, columns))
     return terms
 
 
@@ -294,30 +290,11 @@ def _all_of(terms: list[Term], size: int) -> Term:
         for term in terms[1:]:
             rows = term.keep(rows)
         return _known(in_order(rows, ascending, size=size))
-    return _folded(terms, size, join=intersection)
+    return _known(intersection([term.found() for term in terms]))
 
 
-def _any_of(terms: list[Term], size: int) -> Term:
-    return terms[0] if len(terms) == 1 else _folded(terms, size, join=union)
-
-
-def _folded(terms: list[Term], size: int, *, join: Callable[[list[RowSet]], RowSet]) -> Found:
-    """All terms joined: first what is at hand, then what has to be scanned, one after the other.
-
-    One bitmap is used for all scans: memory that was never used before costs more than they do.
-    """
-    ready, scans = [], []
-    for term in terms:
-        rows = term.at_hand() if type(term) is Ranges else term.found()
-        if rows is None:
-            scans.append(term)
-        else:
-            ready.append(rows)
-    found = join(ready) if ready else scans.pop().found()
-    scratch = np.empty(words_for(size) if scans else 0, np.uint64)
-    for term in scans:
-        found = join([found, term.scanned(scratch.view())])
-    return _known(found)
+def _any_of(terms: list[Term]) -> Term:
+    return terms[0] if len(terms) == 1 else _known(union([term.found() for term in terms]))
 
 
 def _count(term: Term) -> int:
@@ -333,23 +310,8 @@ def _column(field: Field, columns: Columns) -> Column:
     return columns.by_name[field.name]
 
 
-def _scalar_leaf(leaf: Any, columns: Columns, bounds_of: Any) -> Ranges:
-    column = _column(leaf.field, columns)
-    if type(column) is not ScalarColumn:
-        raise TypeError(f"{type(leaf).__name__} does not apply to tags")
-    bounds = bounds_of(leaf, column)
-    return Ranges(leaf.field.name, column, bounds, columns.kept, column.count(bounds))
-
-
-def _ranges(term: Ranges, bounds: Bounds) -> Ranges:
-    return Ranges(term.name, term.column, bounds, term.kept, term.column.count(bounds))
-
-
-def _other_leaf(leaf: Any, columns: Columns) -> Term:
-    column = _column(leaf.field, columns)
-    if type(column) is TagsColumn:
-        return _tags_leaf(leaf, column)
-    return _scalar_leaf(leaf, columns, _bounds)
+def _ranges(name: str, column: Any, bounds: Bounds, columns: Columns) -> Ranges:
+    return Ranges(name, column, bounds, columns.kept, column.count(bounds))
 
 
 def _tags_leaf(leaf: Any, column: TagsColumn) -> Term:
@@ -370,6 +332,8 @@ def _without(every: RowSet, some: RowSet) -> RowSet:
 
 def _bounds(leaf: Any, column: ScalarColumn) -> Bounds:
     """The codes of the values for which a leaf is TRUE: NULL, the code 0, only where IS NULL."""
+    if isinstance(leaf, Compare):
+        return _compared(leaf, column)
     match leaf:
         case IsNull(_, negated):
             return _range(1, column.code_count) if negated else (0, 1)
@@ -384,7 +348,10 @@ def _bounds(leaf: Any, column: ScalarColumn) -> Bounds:
 
 def _compared(leaf: Compare, column: ScalarColumn) -> Bounds:
     """The codes of the values for which a comparison is TRUE."""
-    place, there = column.place(_held(bound(leaf.value), column.type))
+    value = leaf.value
+    if type(value) is not float or column.type is not FieldType.NUMBER:
+        value = _held(bound(value), column.type)
+    place, there = column.place(value)
     low = place + 1
     high = low + there
     operator = leaf.operator  # compared by identity: a StrEnum's == costs more than a kernel's call
@@ -413,8 +380,12 @@ def _beginning_with(column: ScalarColumn, prefix: str) -> Bounds:
 
 
 def _equal_to_any(column: ScalarColumn, values: list[Literal]) -> Bounds:
-    places = (column.place(_held(value, column.type)) for value in values)
-    return _merged((place + 1, place + 2) for place, there in places if there)
+    held = [_held(value, column.type) for value in values]
+    if column.type is FieldType.TEXT or len(held) <= PLACED_ONE_BY_ONE_MAX:
+        codes = [place + 1 for place, there in map(column.place, held) if there]
+    else:
+        codes = column.codes_of(held)  # type: ignore[arg-type]  # no text
+    return _merged((code, code + 1) for code in codes)
 
 
 def _held(value: Literal, type_: FieldType) -> float | str:
@@ -423,7 +394,7 @@ def _held(value: Literal, type_: FieldType) -> float | str:
         return float(value)  # type: ignore[arg-type]
     if isinstance(value, datetime):
         return microseconds(value)
-    return int(value) if type_ is FieldType.BOOLEAN else value  # type: ignore[arg-type]
+    return int(value) if type_ is FieldType.BOOLEAN else value
 
 
 def _range(low: int, high: int) -> Bounds:

@@ -4,7 +4,6 @@ They are read whole and encoded in memory, which takes about a second for a mill
 that is built anew has columns that are only mapped.
 """
 
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -45,7 +44,9 @@ def _sound(type_: FieldType, parts: dict[str, npt.NDArray[Any]], rows: int) -> b
             return _sound_texts(parts, rows)
         case FieldType.TAGS:
             starts = parts["starts"]
-            whole = is_array(parts["known"], np.bool_, rows) and is_array(starts, np.int64, rows + 1)
+            whole = is_array(parts["known"], np.bool_, rows) and is_array(
+                starts, np.int64, rows + 1
+            )
             return whole and _sound_texts(parts, int(starts[-1]))
 
 

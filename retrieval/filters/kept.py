@@ -33,20 +33,15 @@ class KeptSets:
                 self._sets.move_to_end(key)
             return found
 
-    def wanted(self, key: Key) -> bool:
-        """Whether the rows of a leaf should be kept: they were asked for before."""
-        with self._lock:
-            if self._seen.pop(key, False):
-                return True
-            self._seen[key] = True
-            if len(self._seen) > SEEN_MAX:
-                self._seen.popitem(last=False)
-            return False
-
-    def put(self, key: Key, rows: RowSet) -> None:
-        """Keep the rows of a leaf."""
+    def offer(self, key: Key, rows: RowSet) -> None:
+        """Keep the rows of a leaf if they are offered for the second time."""
         with self._lock:
             if key in self._sets or rows.nbytes > self._bytes_max:
+                return
+            if not self._seen.pop(key, False):
+                self._seen[key] = True
+                if len(self._seen) > SEEN_MAX:
+                    self._seen.popitem(last=False)
                 return
             self._sets[key] = rows
             self._bytes += rows.nbytes

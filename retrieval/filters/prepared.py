@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, TypeGuard
 
-from retrieval.filters.literals import INT8_MAX, INT8_MIN
+from retrieval.filters.literals import INT8_MAX, INT8_MIN, Literal
 from retrieval.filters.tree import (
     And,
     Compare,
@@ -81,46 +81,29 @@ def _any_leaf(leaf: Leaf) -> Binder:
 
 
 def _comparison(leaf: Compare, name: str) -> Binder:
+    """A binder for the leaf's type, which takes the values that may stay as they are."""
+    field, operator = leaf.field, leaf.operator
+    if field.type is FieldType.NUMBER:
+        return _number(leaf, name)
+    plain = _PLAIN[field.type]
+
+    def bound(values: Mapping[str, Value]) -> Filter:
+        value = values[name]
+        return Compare(field, operator, value) if plain(value) else bind_leaf(leaf, values)
+
+    return _any_leaf(leaf) if operator is Operator.UNEQUAL else bound
+
+
+def _number(leaf: Compare, name: str) -> Binder:
     field, operator = leaf.field, leaf.operator
 
-    def number(values: Mapping[str, Value]) -> Filter:
+    def bound(values: Mapping[str, Value]) -> Filter:
         value = values[name]
         if type(value) is float and math.isfinite(value):
             return Compare(field, operator, value + 0.0)  # -0.0 becomes 0.0, its equal
         return bind_leaf(leaf, values)
 
-    def integer(values: Mapping[str, Value]) -> Filter:
-        value = values[name]
-        if type(value) is int and INT8_MIN <= value <= INT8_MAX:
-            return Compare(field, operator, value)
-        return bind_leaf(leaf, values)
-
-    def text(values: Mapping[str, Value]) -> Filter:
-        value = values[name]
-        if _is_plain(value):
-            return Compare(field, operator, value)
-        return bind_leaf(leaf, values)
-
-    def timestamp(values: Mapping[str, Value]) -> Filter:
-        value = values[name]
-        if type(value) is datetime and value.tzinfo is UTC:
-            return Compare(field, operator, value)
-        return bind_leaf(leaf, values)
-
-    def boolean(values: Mapping[str, Value]) -> Filter:
-        value = values[name]
-        if type(value) is bool and operator is Operator.EQUAL:
-            return Compare(field, operator, value)
-        return bind_leaf(leaf, values)
-
-    ways = {
-        FieldType.NUMBER: number,
-        FieldType.INTEGER: integer,
-        FieldType.TEXT: text,
-        FieldType.TIMESTAMP: timestamp,
-        FieldType.BOOLEAN: boolean,
-    }
-    return ways.get(field.type, _any_leaf(leaf))
+    return bound
 
 
 def _tag(leaf: Has, name: str) -> Binder:
@@ -128,18 +111,34 @@ def _tag(leaf: Has, name: str) -> Binder:
 
     def tag(values: Mapping[str, Value]) -> Filter:
         value = values[name]
-        if _is_plain(value):
+        if _is_text(value):
             return Has(field, value, negated)
         return bind_leaf(leaf, values)
 
     return tag
 
 
-def _is_plain(value: Value) -> TypeGuard[str]:
-    """Whether this is a text that needs no closer look."""
-    return (
-        type(value) is str
-        and value.isascii()
-        and len(value) <= TEXT_BYTES_MAX
-        and "\0" not in value
-    )
+def _is_text(value: Value) -> TypeGuard[str]:
+    if type(value) is not str or len(value) > TEXT_BYTES_MAX:
+        return False
+    return value.isascii() and "\0" not in value
+
+
+def _is_integer(value: Value) -> TypeGuard[int]:
+    return type(value) is int and INT8_MIN <= value <= INT8_MAX
+
+
+def _is_timestamp(value: Value) -> TypeGuard[datetime]:
+    return type(value) is datetime and value.tzinfo is UTC
+
+
+def _is_boolean(value: Value) -> TypeGuard[bool]:
+    return type(value) is bool
+
+
+_PLAIN: Final[Mapping[FieldType, Callable[[Value], TypeGuard[Literal]]]] = {
+    FieldType.INTEGER: _is_integer,
+    FieldType.TEXT: _is_text,
+    FieldType.TIMESTAMP: _is_timestamp,
+    FieldType.BOOLEAN: _is_boolean,
+}

@@ -187,7 +187,7 @@ def union(sets: list[RowSet]) -> RowSet:
 
 
 def sound(count: int) -> int:
-    """Give a kernel's count back, or raise SnapshotUnusableError where it saw a row that is none."""
+    """Give a kernel's count back, or raise SnapshotUnusableError where it met no row."""
     if count == bits.DAMAGED:
         raise SnapshotUnusableError(
             "the columns of the index name rows that do not exist. Run `facedex index build`"

@@ -123,7 +123,9 @@ def set_bits(rows: Any, size: Any, words: Any) -> Any:
 
 
 @kernel
-def range_bits(buckets: Any, firsts: Any, starts: Any, order: Any, low: Any, high: Any, words: Any) -> Any:
+def range_bits(
+    buckets: Any, firsts: Any, starts: Any, order: Any, low: Any, high: Any, words: Any
+) -> Any:
     """Write the rows whose code lies in [low, high); give their number, or DAMAGED.
 
     Whole buckets are found by the one byte that each row has of them, and what the range has of
@@ -153,9 +155,7 @@ def range_bits(buckets: Any, firsts: Any, starts: Any, order: Any, low: Any, hig
 def ranges_bits(buckets: Any, firsts: Any, starts: Any, order: Any, bounds: Any, words: Any) -> Any:
     """The same for several ranges.
 
-    Args:
-        buckets, firsts, starts, order, words: see `range_bits`.
-        bounds: (2 n,) int64: low, high, low, high, ... ascending, no two ranges touch.
+    The bounds are (2 n,) int64: low, high, low, high, ... ascending, no two ranges touch.
     """
     words[:] = _NONE
     count = 0
@@ -191,7 +191,7 @@ def keep_in_ranges(rows: Any, codes: Any, bounds: Any, kept: Any) -> Any:
         row = np.int64(rows[place])
         if row < 0 or row >= len(codes):
             return DAMAGED
-        # An even number of bounds at or below a code: it lies behind all ranges that begin before.
+        # A code lies in a range if the number of bounds at or below it is odd.
         below = _first_at_least(bounds, np.int64(codes[row]) + 1)
         kept[count] = rows[place]
         count += below & 1
@@ -344,11 +344,7 @@ def bits_per_block(words: Any, offsets: Any, counts: Any) -> Any:
 
 @kernel
 def rows_per_block(rows: Any, offsets: Any, counts: Any) -> Any:
-    """Write how many rows lie in each block of words; offsets and counts as above.
-
-    Args:
-        rows: (n,) int32, ascending.
-    """
+    """Write how many rows lie in each block of words; the rows, (n,) int32, ascend."""
     counts[:] = 0
     block = 0
     for place in range(len(rows)):

@@ -45,11 +45,10 @@ def _data(context: Any, builder: Any, type_: Any, array: Any) -> Any:
 def _vector_at(builder: Any, data: Any, place: Any, item: Any, lanes: int, align: int) -> Any:
     pointer = builder.gep(data, [place])
     vector = ir.VectorType(item, lanes)
-    loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=align)
-    return loaded
+    return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=align)
 
 
-def _all(value: int, item: Any, lanes: int) -> Any:
+def _all(value: float, item: Any, lanes: int) -> Any:
     return ir.Constant(ir.VectorType(item, lanes), [value] * lanes)
 
 
@@ -201,4 +200,3 @@ def fetch(typingctx: Any, array: Any, place: Any) -> Any:  # noqa: ARG001
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
-

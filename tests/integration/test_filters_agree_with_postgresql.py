@@ -6,6 +6,7 @@ columns that were read from the same rows. The literals come from the values in 
 every boundary is hit.
 """
 
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, select, text
 
+import retrieval.filters.evaluate as evaluating
 from retrieval.fields import BUILT_IN, Fields
+from retrieval.filters import encoding
 from retrieval.filters.columns import ARROW_TYPES, Columns
 from retrieval.filters.evaluate import evaluate
 from retrieval.filters.json_form import from_json, to_json
@@ -69,6 +72,13 @@ POOLS: dict[FieldType, list[Any]] = {
 }  # fmt: skip
 
 
+BY_NUMBERS = {"SCATTER_SHARE": 1, "POINTWISE_SHARE": 1}
+BY_BITMAPS = {"SCATTER_SHARE": 2**40, "POINTWISE_SHARE": 2**40, "KEPT_ROWS_MIN": 0}
+BY_SINGLE_BITS = BY_NUMBERS | {"SORTED_ROWS_MAX": 0, "SORTED_SHARE": 2**40}
+WAYS: list[dict[str, int]] = [{}, BY_NUMBERS, BY_SINGLE_BITS, BY_BITMAPS]
+ODD_COLUMNS = {"ORDERED_CODES_MIN": 0, "BYTE_CODES": 2, "BUCKETS_HALF": 4, "NUMBERS_SHARE": 1}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Faces:
     """The same faces in PostgreSQL and in memory."""
@@ -76,9 +86,21 @@ class Faces:
     connection: Connection
     ids: np.ndarray[Any, np.dtype[np.int64]]
     columns: Columns
+    otherwise: Columns  # the same, with lists of rows and buckets where so few rows have none
 
     def in_memory(self, filter_: Filter) -> list[int]:
-        return [int(face) for face in self.ids[evaluate(filter_, self.columns)]]
+        """What every way to the rows finds: by numbers, single bits, bitmaps, and as it is."""
+        found = []
+        for columns, way in itertools.product((self.columns, self.otherwise), WAYS):
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in way.items():
+                    patch.setattr(evaluating, name, value)
+                found.append(evaluate(filter_, columns))
+        for rows in found:
+            assert rows.row_numbers().tolist() == np.flatnonzero(found[0].mask()).tolist()
+            assert rows.bitmap().tolist() == found[0].bitmap().tolist()
+            assert rows.count == len(rows.row_numbers())
+        return [int(face) for face in self.ids[found[0].mask()]]
 
     def in_sql(self, filter_: Filter) -> list[int]:
         statement = select(face.c.id).select_from(FACES_WITH_PERSONS).where(where(filter_))
@@ -134,12 +156,17 @@ def faces(store: Store) -> Iterator[Faces]:
         made = f"CREATE TABLE fields AS {compile_sql(every_field)}"
         connection.exec_driver_sql(made.replace("%", "%%"))
         rows = connection.execute(every_field.order_by("face")).all()
-        columns = zip(FIELDS.items(), zip(*rows, strict=True), strict=True)
+        by_field = zip(FIELDS.items(), zip(*rows, strict=True), strict=True)
         table = pa.table(
-            {name: pa.array(values, ARROW_TYPES[type_]) for (name, type_), values in columns}
+            {name: pa.array(values, ARROW_TYPES[type_]) for (name, type_), values in by_field}
         )
         ids = table.column("face").to_numpy()
-        yield Faces(connection=connection, ids=ids, columns=Columns.from_arrow(table, FIELDS))
+        columns = Columns.from_arrow(table, FIELDS)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in ODD_COLUMNS.items():
+                patch.setattr(encoding, name, value)
+            otherwise = Columns.from_arrow(table, FIELDS)
+        yield Faces(connection=connection, ids=ids, columns=columns, otherwise=otherwise)
 
 
 def quoted(value: str) -> str:
@@ -363,7 +390,7 @@ def test_arrow_reads_the_same_fields_by_plain_sql(faces: Faces, store: Store) ->
     with store.arrow() as connection, connection.cursor() as cursor:
         cursor.execute(compile_sql(statement.order_by(face.c.id)))
         columns = Columns.from_arrow(cursor.fetch_arrow_table(), FIELDS)
-    places = np.flatnonzero(evaluate(few, faces.columns))
+    places = evaluate(few, faces.columns).row_numbers()
     assert len(places) > 0
     for name in FIELDS:
         assert columns.get(name, range(columns.rows)) == faces.columns.get(name, places), name

@@ -89,8 +89,11 @@ def test_evaluating_leaves_the_columns_as_they_were(saved: Path) -> None:
 
 
 def damaged_files() -> list[str]:
-    return [f"{place}.{part}.npy" for place, part in ((0, "values"), (1, "codes"), (2, "ends"), (4, "starts"), (4, "firsts"))] + [
-        "2.values.npy", "3.codes.npy", "5.bitmaps.npy", "5.starts.npy", "5.known.npy", INDEX_FILE,
+    return [
+        "0.values.npy", "0.order.npy", "1.codes.npy", "2.ends.npy", "2.values.npy", "3.codes.npy",
+        "3.buckets.npy", "4.starts.npy", "4.firsts.npy", "5.known.npy", "5.starts.npy",
+        "5.tag_starts.npy", "5.tag_rows.npy", "5.frequent.npy", "5.counts.npy", "5.bitmaps.npy",
+        INDEX_FILE,
     ]  # fmt: skip
 
 
