@@ -17,8 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retrieval.fields import Fields
-from retrieval.filters.column import TagsColumn
-from retrieval.filters.columns import ARROW_TYPES, Columns
 from retrieval.index.delta import half_rows
 from retrieval.index.exact import Mask, Numbers, places_in
 from retrieval.index.snapshot import current_id, snapshots_folder, verify
@@ -27,7 +25,7 @@ from retrieval.reader import Index
 from retrieval.store.changes import changes_since, read_everything
 from retrieval.store.collections import fields_of
 from retrieval.store.database import Store
-from retrieval.values import Collection, FaceId, FieldType, Space
+from retrieval.values import Collection, FaceId, Space
 
 BATCH_ROWS: Final = 10_000
 
@@ -174,7 +172,7 @@ class _Indexed:
             "vector": (stored.view(np.uint16) != held.view(np.uint16)).any(axis=1)
         }
         for name in self._view.fields:
-            values = _values(part.columns, name, part.numbers[places])
+            values = part.columns.arrow(name, part.numbers[places])
             wrong[name] = _differing(table.column(name).combine_chunks(), values)
         for row in np.flatnonzero(np.any(list(wrong.values()), axis=0)):
             names = tuple(name for name, mask in wrong.items() if mask[row])
@@ -184,21 +182,6 @@ class _Indexed:
         self._differences += [
             Difference(face=FaceId(face), kind=kind, fields=fields) for face in faces.tolist()
         ]
-
-
-def _values(columns: Columns, name: str, rows: Numbers) -> pa.Array:
-    """One field in some rows of the index, as the store would give it."""
-    column, arrow_type = columns.by_name[name], ARROW_TYPES[columns.fields[name]]
-    if isinstance(column, TagsColumn):
-        return pa.array(columns.get(name, rows), arrow_type)
-    if column.type is FieldType.TEXT:
-        codes, words = column.codes[rows].astype(np.int64), column.words
-        buffers = (pa.py_buffer(np.ascontiguousarray(part)) for part in (words.ends, words.text))
-        texts = pa.LargeStringArray.from_buffers(len(words), *buffers)
-        return texts.take(pa.array(codes - 1, mask=codes == 0)).cast(arrow_type)
-    values, known = column.held(rows)
-    kept = pa.array(values, mask=~known)
-    return kept.cast(arrow_type) if column.type is FieldType.BOOLEAN else kept.view(arrow_type)
 
 
 def _differing(stored: pa.Array, held: pa.Array) -> Mask:

@@ -81,4 +81,3 @@ def _recall(
         if wanted:
             shares.append(len(wanted & {hit.face for hit in hits}) / len(wanted))
     return fmean(shares) if shares else None
-

@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from retrieval.errors import SchemaMismatchError, UnusableVectorError, UsageError
 from retrieval.fields import Fields
-from retrieval.filters.columns import Columns, field_types
+from retrieval.filters.columns import field_types
 from retrieval.filters.parse import parse
 from retrieval.filters.prepared import Prepared
 from retrieval.filters.tree import Filter
@@ -58,10 +58,12 @@ from retrieval.values import (
     unit_rows,
 )
 
-Attributes = pa.Table | Mapping[str, Sequence[Any] | npt.NDArray[Any] | pa.Array]
+Attributes: TypeAlias = "pa.Table | Mapping[str, Sequence[Any] | npt.NDArray[Any] | pa.Array]"
 
 ORIGIN: Final = "library"  # in the place of a database's identifier
 NO_CURSOR: Final = Cursor("")
+BLOCK_ROWS: Final = 65_536  # turned into unit vectors at once: 256 MiB at 512 dimensions
+ROWS_AND_COLUMNS: Final = 2
 UNIT_ERROR_MAX: Final = 1e-6  # of the length of a vector that is taken as it comes
 
 
@@ -126,8 +128,10 @@ class Index:
     def save(self, folder: Path) -> None:
         """Write the index, and all that was added and deleted since, into a new folder."""
         view = self._view
-        if view.snapshot is not None and not view.chunks and view.everything.total == len(
-            view.snapshot.order
+        if (
+            view.snapshot is not None
+            and not view.chunks
+            and view.everything.total == len(view.snapshot.order)
         ):
             shutil.copytree(view.snapshot.folder, folder)
         else:
@@ -247,9 +251,7 @@ class Index:
             space=ORIGIN,
             dimension=manifest.dimension,
             published=(
-                PublishedSnapshot(
-                    id=manifest.id, watermark=manifest.watermark, rows=manifest.rows
-                ),
+                PublishedSnapshot(id=manifest.id, watermark=manifest.watermark, rows=manifest.rows),
             ),
         )
         snapshot = open_snapshot(folder, gallery)
@@ -285,7 +287,7 @@ def _faces_of(view: View) -> Faces:
     """All that can be found in a view, with what holds of it now."""
     parts = list(view.parts())
     tables = [
-        pa.table({name: _values(part.columns, name, part.numbers) for name in view.fields})
+        pa.table({name: part.columns.arrow(name, part.numbers) for name in view.fields})
         for part in parts
     ]
     return Faces(
@@ -296,22 +298,15 @@ def _faces_of(view: View) -> Faces:
     )
 
 
-def _values(columns: Columns, name: str, rows: npt.NDArray[np.int64]) -> pa.Array:
-    return columns.arrow(name, rows)
-
-
 def _halves(vectors: npt.ArrayLike) -> HalfRows:
     """Vectors at unit length in float16, or UnusableVectorError."""
     given = np.asarray(vectors)
-    if given.ndim != 2:
+    if given.ndim != ROWS_AND_COLUMNS:
         raise UnusableVectorError(f"vectors are rows (n, d), not of shape {given.shape}")
     halves = np.empty(given.shape, "<f2")
     for begin in range(0, len(given), BLOCK_ROWS):
         halves[begin : begin + BLOCK_ROWS] = unit_rows(given[begin : begin + BLOCK_ROWS])
     return halves
-
-
-BLOCK_ROWS: Final = 65_536  # 256 MiB of float64 at 512 dimensions
 
 
 def _query(query: npt.ArrayLike) -> UnitRows:
@@ -353,16 +348,19 @@ def _table(attributes: Attributes | None, *, rows: int) -> pa.Table:
 def _field(table: pa.Table, name: str) -> pa.DataType:
     """The type of a field that holds what a column holds."""
     type_ = table.schema.field(name).type
-    if pa.types.is_integer(type_):
-        return pa.int64()
-    if pa.types.is_floating(type_):
-        return pa.float64()
-    if pa.types.is_large_string(type_) or pa.types.is_dictionary(type_):
-        return pa.string()
-    if pa.types.is_timestamp(type_):
-        return pa.timestamp("us", "UTC")
-    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
-        return pa.list_(pa.string())
-    if pa.types.is_null(type_):
-        return pa.bool_()
+    for is_one, field_type in _FIELD_TYPES:
+        if is_one(type_):
+            return field_type
     return type_
+
+
+_FIELD_TYPES: Final = (
+    (pa.types.is_integer, pa.int64()),
+    (pa.types.is_floating, pa.float64()),
+    (pa.types.is_large_string, pa.string()),
+    (pa.types.is_dictionary, pa.string()),
+    (pa.types.is_timestamp, pa.timestamp("us", "UTC")),
+    (pa.types.is_list, pa.list_(pa.string())),
+    (pa.types.is_large_list, pa.list_(pa.string())),
+    (pa.types.is_null, pa.bool_()),
+)

@@ -107,7 +107,7 @@ class Answer:
 
     @property
     def rows_scored(self) -> int:
-        """Rows scored by code or exactly, over all queries; scored in both ways, they count once."""
+        """Rows scored by code or exactly, over all queries; a row counts once."""
         return max(self.work.by_code, self.work.exactly)
 
 

@@ -48,10 +48,11 @@ def bench_command() -> None:
 )
 @click.option(
     "--cells",
-    metavar="NAMES",
-    default="engine",
+    metavar="NAME",
+    multiple=True,
+    default=("engine",),
     show_default=True,
-    help="engine (the ten for faces), grid, kinds, all; or parts of names of filters.",
+    help="engine (the ten for faces), grid, kinds, all, or a part of a filter's name. Repeatable.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--queries", type=click.IntRange(1), default=DEFAULT_QUERIES, show_default=True)
@@ -79,7 +80,7 @@ def bench_command() -> None:
 )
 @click.option("--resume/--fresh", default=True, help="Go on with, or forget, results and builds.")
 @with_json
-def run(data: str, engines: str, cells: str, work: Path, **options: Any) -> None:
+def run(data: str, engines: str, cells: tuple[str, ...], work: Path, **options: Any) -> None:
     """Build, tune and ask; write one JSON line for each result."""
     with harness():
         from benchmarks.filtered import report
@@ -180,7 +181,7 @@ def _made(name: str, *, queries: int, tuning: int, seed: int) -> "DataSet":
     return makers[kind]()
 
 
-def _cells(data: "DataSet", named: str) -> list["Cell"]:
+def _cells(data: "DataSet", named: Sequence[str]) -> list["Cell"]:
     """The cells of the groups and names given, each once."""
     from benchmarks.filtered import workload
 
@@ -191,7 +192,7 @@ def _cells(data: "DataSet", named: str) -> list["Cell"]:
         "all": lambda: workload.cells(data),
     }
     chosen: dict[str, Cell] = {}
-    for name in (part.strip() for part in named.split(",")):
+    for name in named:
         found = groups[name]() if name in groups else _cells_like(workload.cells(data), name)
         chosen |= {cell.name: cell for cell in found}
     return list(chosen.values())
@@ -219,7 +220,7 @@ def _two(files: list[Path]) -> list[Path]:
     return files[:2]
 
 
-def _optional(files: list[Path], *names: str) -> dict[str, Path]:
+def _optional(files: list[Path], *names: str) -> dict[str, Any]:
     return dict(zip(names, files[2:], strict=False))
 
 

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "space": ("collections", "List embedding spaces with their licences."),
     "index": ("index", "Build, show and verify the index."),
     "check": ("index", "Compare store and index."),
+    "bench": ("bench", "Compare engines for filtered search."),
     "worker": ("jobs", "Carry out queued jobs."),
     "jobs": ("jobs", "List queued jobs."),
     "demo": ("demo", "Show what Facedex does, on six faces."),

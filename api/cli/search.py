@@ -1,6 +1,5 @@
 """`facedex search`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +78,15 @@ def search_command(
             one_per_person=options["group_by"] == "person",
             after=options["after"],
         )
+    from retrieval.explain import explained, text_of
+
     several = options["queries"] is not None or len(found.hits) != 1
     emit(
-        _values(found, several=several, explain=explain),
+        _values(found, several=several),
         as_json=as_json,
-        text="\n\n".join([*map(_hit_table, found.hits), *([_explained(found)] if explain else [])]),
+        text="\n\n".join(
+            [*map(_hit_table, found.hits), *([text_of(explained(found.answer))] if explain else [])]
+        ),
     )
 
 
@@ -106,7 +109,9 @@ def _probes(
     raise AssertionError
 
 
-def _values(found: "Found", *, several: bool, explain: bool) -> dict[str, Any]:
+def _values(found: "Found", *, several: bool) -> dict[str, Any]:
+    from retrieval.explain import explained
+
     answers = [
         [{"similarity": float(hit.similarity), **record_values(hit.record)} for hit in hits]
         for hits in found.hits
@@ -117,13 +122,9 @@ def _values(found: "Found", *, several: bool, explain: bool) -> dict[str, Any]:
         "tier": str(answer.tier),
         "survivors": answer.survivors,
         "rows_scored": answer.rows_scored,
-        "plan": [_told(plan) for plan in answer.plans] if several else _told(answer.plans[0]),
+        "plan": explained(answer),
     }
-    return values | ({"timings": asdict(answer.timings)} if explain else {})
-
-
-def _told(plan: Any) -> dict[str, Any]:
-    return {"strategy": type(plan).__name__, **asdict(plan)}
+    return values
 
 
 def _hit_table(hits: Any) -> str:
@@ -132,14 +133,4 @@ def _hit_table(hits: Any) -> str:
     return table(
         [[f"{hit.similarity:.4f}", *record_cells(hit.record)] for hit in hits],
         header=["similarity", "face", "person", "quality", "picture"],
-    )
-
-
-def _explained(found: "Found") -> str:
-    answer = found.answer
-    steps = ", ".join(f"{name} {value:.2f}" for name, value in asdict(answer.timings).items())
-    plans = "\n".join(f"{type(plan).__name__}: {plan.why}" for plan in answer.plans)
-    return (
-        f"tier {answer.tier}; {answer.survivors} survivors, {answer.rows_scored} rows scored\n"
-        f"{plans}\n{steps}"
     )

@@ -31,6 +31,7 @@ from benchmarks.filtered.engines import UnsupportedError, entry
 from benchmarks.filtered.engines.messages import Block, BlockRequest, Built
 from benchmarks.filtered.engines.worker import EngineFailedError, Worker
 from benchmarks.filtered.values import Ask, Cell, DataSet, Setting
+from retrieval.values import UnitRows
 
 Line = dict[str, Any]
 
@@ -507,9 +508,9 @@ def plain(value: Any) -> Any:
 def _with_fewer_queries(data: DataSet, plan: Plan) -> DataSet:
     return replace(
         data,
-        queries=data.queries[: plan.queries],
+        queries=UnitRows(data.queries[: plan.queries]),
         query_table=data.query_table.slice(0, plan.queries),
-        tuning=data.tuning[: plan.tuning],
+        tuning=UnitRows(data.tuning[: plan.tuning]),
         tuning_table=data.tuning_table.slice(0, plan.tuning),
     )
 

@@ -113,6 +113,20 @@ class Columns:
         (folder / INDEX_FILE).write_text(json.dumps(index, indent=1), encoding="utf-8")
         return [*written, folder / INDEX_FILE]
 
+    def arrow(self, name: str, rows: npt.NDArray[np.int64]) -> pa.Array:
+        """The values of one field in some rows, as the table held them."""
+        column, arrow_type = self.by_name[name], ARROW_TYPES[self.fields[name]]
+        if isinstance(column, TagsColumn):
+            return pa.array(self.get(name, rows), arrow_type)
+        if column.type is FieldType.TEXT:
+            codes, words = column.codes[rows].astype(np.int64), column.words
+            buffers = (pa.py_buffer(np.ascontiguousarray(p)) for p in (words.ends, words.text))
+            texts = pa.LargeStringArray.from_buffers(len(words), *buffers)
+            return texts.take(pa.array(codes - 1, mask=codes == 0)).cast(arrow_type)
+        values, known = column.held(rows)
+        kept = pa.array(values, mask=~known)
+        return kept.cast(arrow_type) if column.type is FieldType.BOOLEAN else kept.view(arrow_type)
+
     def get(self, name: str, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> list[Value]:
         """The values of one field in a few rows; numpy is faster for many."""
         column = self.by_name[name]

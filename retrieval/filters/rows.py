@@ -118,8 +118,9 @@ class RowSet:
         """The rows that are here, or whose bits are set in a read-only bitmap of as many rows."""
         return union([self, RowSet(self.size, self.size, None, words)])
 
-
-    def replaced(self, gone: npt.NDArray[np.integer[Any]], come: npt.NDArray[np.integer[Any]]) -> "RowSet":
+    def replaced(
+        self, gone: npt.NDArray[np.integer[Any]], come: npt.NDArray[np.integer[Any]]
+    ) -> "RowSet":
         """The rows without some, and with others."""
         if self.numbers is not None:
             kept = self.numbers[~np.isin(self.numbers, gone)]

@@ -7,7 +7,7 @@ the promise holds for whatever filters come.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
@@ -18,14 +18,14 @@ import numpy.typing as npt
 
 from retrieval.index.codes import Codes, Frame
 from retrieval.index.exact import BLOCK_ROWS, Doubles, Mask, Numbers, Rows, frozen
-from retrieval.index.lists import LIST_ALIGNMENT, SEED, Lists
+from retrieval.index.lists import SEED, Lists
 from retrieval.index.rule import Costs, Measured, Promise, Rule, Tail
 from retrieval.kernels.best import best_of_numbers
 from retrieval.kernels.coded import (
     NEARNESS_STEPS,
     WORST_STEPS,
-    best_of_codes,
     best_of_coded_numbers,
+    best_of_codes,
     best_of_lists,
 )
 from retrieval.kernels.fitting import ERROR_STEPS, estimated, nearness_steps, tally
@@ -56,7 +56,9 @@ class Fitted:
     codes: Codes
     lists: Lists
 
-    def by_lists(self, query: Floats, words: Words, sizes: Numbers, rule: Rule, missed: float) -> "Sight":
+    def by_lists(
+        self, query: Floats, words: Words, sizes: Numbers, rule: Rule, missed: float
+    ) -> "Sight":
         """Search in lists as questions will be searched."""
         heap = (np.empty(NEIGHBOURS), np.empty(NEIGHBOURS, np.int64))
         errors = rule.errors_for(ERRORS_SHARE * missed)
@@ -157,7 +159,7 @@ def _chances(counts: npt.NDArray[np.int64]) -> Floats:
 
 
 def _falling(hits: Numbers, totals: Numbers) -> Doubles:
-    """hits / totals made to fall: neighbours that rise are pooled (pool adjacent violators)."""
+    """Hits / totals made to fall: neighbours that rise are pooled (pool adjacent violators)."""
     pools: list[tuple[float, float, int]] = []
     for hit, total in zip(hits.tolist(), totals.tolist(), strict=True):
         pool = (float(hit), float(total), 1)
@@ -286,7 +288,7 @@ def _priced(
     )
 
 
-def _time(act, queries: Floats) -> float:  # type: ignore[no-untyped-def]
+def _time(act: Callable[[Floats], object], queries: Floats) -> float:
     """Microseconds of one call; the best of three rounds, others being disturbed."""
     rounds = []
     for _ in range(3):
@@ -295,6 +297,3 @@ def _time(act, queries: Floats) -> float:  # type: ignore[no-untyped-def]
             act(query)
         rounds.append((time.perf_counter() - began) / min(len(queries), 32))
     return 1e6 * min(rounds)
-
-
-assert LIST_ALIGNMENT

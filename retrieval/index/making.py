@@ -7,7 +7,7 @@ Who the faces belong to and when they were read is the caller's: this writes all
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +64,9 @@ class Made:
 
 def make(folder: Path, faces: Faces, *, count_lists: Callable[[int], int] = list_count) -> Made:
     """Write every file of a snapshot but the manifest into a folder that has the one of columns."""
-    sample = _sample(faces.vectors, max(count_lists(len(faces.ids)) * SAMPLE_PER_LIST, FRAME_SAMPLE))
+    sample = _sample(
+        faces.vectors, max(count_lists(len(faces.ids)) * SAMPLE_PER_LIST, FRAME_SAMPLE)
+    )
     centroids, sizes, sources = _arranged(faces, sample, count_lists(len(faces.ids)))
     frame = frame_of(sample, seed=SEED)
     ids = np.where(sources >= 0, faces.ids[sources], PADDING) if len(faces.ids) else sources
@@ -148,7 +150,7 @@ def _write_vectors(folder: Path, vectors: HalfRows, sources: Numbers, frame: Fra
     return scales
 
 
-def _array_file(path: Path, dtype: str, shape: tuple[int, ...]):  # type: ignore[no-untyped-def]
+def _array_file(path: Path, dtype: str, shape: tuple[int, ...]) -> BinaryIO:
     """A .npy file of this shape, open for its content."""
     file = path.open("wb")
     header = {"descr": dtype, "fortran_order": False, "shape": shape}

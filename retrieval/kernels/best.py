@@ -18,7 +18,7 @@ AHEAD = 3  # rows whose cache lines are asked for before they are needed
 
 
 @inlined
-def summed(values, width):  # type: ignore[no-untyped-def]
+def summed(values, width):
     """The sum of a power-of-two number of values, which are used up."""
     while width > 1:
         width //= 2
@@ -28,7 +28,7 @@ def summed(values, width):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def widened(query):  # type: ignore[no-untyped-def]
+def widened(query):
     """A probe: the query, room for float64 sums that begins with it, and the sum of its squares."""
     width = width_of(len(query))
     wide = np.zeros(3 * width)
@@ -40,7 +40,7 @@ def widened(query):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def cosine(rows, start, probe):  # type: ignore[no-untyped-def]
+def cosine(rows, start, probe):
     """The similarity of a row and a probe, float64 in [-1, 1]."""
     query, wide, square = probe
     dimension = len(query)
@@ -59,13 +59,13 @@ def cosine(rows, start, probe):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def before(similarity, face, other_similarity, other_face):  # type: ignore[no-untyped-def]
+def before(similarity, face, other_similarity, other_face):
     """Whether the first of two rows comes first in an answer."""
     return similarity > other_similarity or (similarity == other_similarity and face < other_face)
 
 
 @inlined
-def keep(similarities, faces, filled, similarity, face):  # type: ignore[no-untyped-def]
+def keep(similarities, faces, filled, similarity, face):
     """Put a row into the heap if it belongs there; give the number of rows kept then."""
     if filled < len(faces):
         place = filled
@@ -101,7 +101,7 @@ def keep(similarities, faces, filled, similarity, face):  # type: ignore[no-unty
 
 
 @inlined
-def resume(heap, filled):  # type: ignore[no-untyped-def]
+def resume(heap, filled):
     """Make a heap of what an earlier search has sorted: the last first is one."""
     similarities, faces = heap
     for place in range(filled // 2):
@@ -111,7 +111,7 @@ def resume(heap, filled):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def sort_heap(heap, filled):  # type: ignore[no-untyped-def]
+def sort_heap(heap, filled):
     """Order what the heap keeps: first the best."""
     similarities, faces = heap
     for end in range(filled - 1, 0, -1):
@@ -136,7 +136,7 @@ def sort_heap(heap, filled):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def consider(row, probe, table, heap, filled):  # type: ignore[no-untyped-def]
+def consider(row, probe, table, heap, filled):
     """Score a row, and keep it if it belongs to the best; give the number of rows kept then."""
     query = probe[0]
     vectors, scales, ids = table
@@ -148,7 +148,7 @@ def consider(row, probe, table, heap, filled):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def best_of_numbers(query, numbers, table, heap, filled):  # type: ignore[no-untyped-def]
+def best_of_numbers(query, numbers, table, heap, filled):
     """Score these rows exactly and keep the best.
 
     Args:
@@ -176,7 +176,7 @@ def best_of_numbers(query, numbers, table, heap, filled):  # type: ignore[no-unt
 
 
 @kernel
-def best_of_bitmap(query, words, table, heap, filled):  # type: ignore[no-untyped-def]
+def best_of_bitmap(query, words, table, heap, filled):
     """The same for the rows whose bits are set in (n / 64,) uint64 words."""
     probe = widened(query)
     resume(heap, filled)
@@ -191,7 +191,7 @@ def best_of_bitmap(query, words, table, heap, filled):  # type: ignore[no-untype
 
 
 @kernel
-def widen(numbers, table, wide):  # type: ignore[no-untyped-def]
+def widen(numbers, table, wide):
     """Copy rows (m,) of a table into (m, d) float32 of unit length."""
     vectors, scales, _ = table
     dimension = wide.shape[1]
@@ -202,7 +202,8 @@ def widen(numbers, table, wide):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def width_of(size):  # type: ignore[no-untyped-def]
+def width_of(size):
+    """The smallest power of two that is not below a size."""
     width = 1
     while width < size:
         width *= 2

@@ -34,7 +34,7 @@ WORST_STEPS = 128  # similarities of query and last neighbour, -1 to 1
 
 
 @inlined
-def turn(moved, scratch, signs, places):  # type: ignore[no-untyped-def]
+def turn(moved, scratch, signs, places):
     """Rotate a vector in place: in each lap a signed permutation, then Hadamard in blocks.
 
     The blocks are powers of two that make up the dimension. Where they are large, their last steps
@@ -65,7 +65,7 @@ def turn(moved, scratch, signs, places):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def turned(rows, signs, places):  # type: ignore[no-untyped-def]
+def turned(rows, signs, places):
     """Rotate rows (n, d) float32 in place; signs (laps, d) float32, places (laps, d) int32."""
     scratch = np.empty(rows.shape[1], np.float32)
     for row in range(len(rows)):
@@ -73,7 +73,7 @@ def turned(rows, signs, places):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def coded_query(query, frame):  # type: ignore[no-untyped-def]
+def coded_query(query, frame):
     """A query in four bits a number.
 
     Returns:
@@ -117,7 +117,7 @@ def coded_query(query, frame):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def look_at(rows, count, asked, reach, probe, coded, table, heap, filled):  # type: ignore[no-untyped-def]
+def look_at(rows, count, asked, reach, probe, coded, table, heap, filled):
     """Look at the first `count` rows of a batch; give (rows kept then, rows scored exactly).
 
     The rows' numbers are overwritten: first those stay whose bound beats the worst of the heap.
@@ -162,7 +162,7 @@ def look_at(rows, count, asked, reach, probe, coded, table, heap, filled):  # ty
 
 
 @inlined
-def taken(words, begin, end, numbers, count):  # type: ignore[no-untyped-def]
+def taken(words, begin, end, numbers, count):
     """Write the numbers of the rows of one list behind `count` others; give how many there are.
 
     Returns:
@@ -184,7 +184,7 @@ def taken(words, begin, end, numbers, count):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def best_of_codes(query, words, errors, frame, coded, table, heap, filled):  # type: ignore[no-untyped-def]
+def best_of_codes(query, words, errors, frame, coded, table, heap, filled):
     """The best of the rows whose bits are set, all of them scored by their codes.
 
     Args:
@@ -213,7 +213,7 @@ def best_of_codes(query, words, errors, frame, coded, table, heap, filled):  # t
 
 
 @kernel
-def best_of_coded_numbers(query, chosen, errors, frame, coded, table, heap, filled):  # type: ignore[no-untyped-def]
+def best_of_coded_numbers(query, chosen, errors, frame, coded, table, heap, filled):
     """The same for rows given by their numbers, (m,)."""
     probe = widened(query)
     asked = coded_query(query, frame)
@@ -232,7 +232,7 @@ def best_of_coded_numbers(query, chosen, errors, frame, coded, table, heap, fill
 
 
 @inlined
-def ranked(asked, sizes, list_coded):  # type: ignore[no-untyped-def]
+def ranked(asked, sizes, list_coded):
     """The lists that hold survivors, nearest first by steps of their centroid's estimate.
 
     Returns:
@@ -270,7 +270,7 @@ def ranked(asked, sizes, list_coded):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def enough(at, seen, held, worst, chances, missed, count):  # type: ignore[no-untyped-def]
+def enough(at, seen, held, worst, chances, missed, count):
     """Whether the lists left out should hold no more than a share of what those seen hold.
 
     What the table expects of the lists seen is compared with the `count` neighbours that they gave:
@@ -291,9 +291,7 @@ def enough(at, seen, held, worst, chances, missed, count):  # type: ignore[no-un
 
 
 @kernel
-def best_of_lists(  # type: ignore[no-untyped-def]
-    query, words, errors, missed, lists, chances, frame, coded, table, heap, filled
-):
+def best_of_lists(query, words, errors, missed, lists, chances, frame, coded, table, heap, filled):
     """The best of the rows whose bits are set, in the nearest lists, until few can be missed.
 
     Args:

@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import llvmlite.binding
 import numba
@@ -19,22 +19,22 @@ _LOG: Final = logging.getLogger(__name__)
 _kernels: list[Any] = []
 _cached_in: Path | None = None
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Kernel = Callable[..., Any]
 
 
-def kernel(function: Function) -> Function:
+def kernel(function: Kernel) -> Kernel:
     """Compile a function at its first call; strict arithmetic, without the interpreter's lock."""
     dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
     _kernels.append(dispatcher)
     if _cached_in is not None:
         dispatcher.enable_caching()
-    compiled: Function = dispatcher
+    compiled: Kernel = dispatcher
     return compiled
 
 
-def inlined(function: Function) -> Function:
+def inlined(function: Kernel) -> Kernel:
     """A part of kernels, compiled into each of them; LLVM decides where it is inlined."""
-    part: Function = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    part: Kernel = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
     return part
 
 

@@ -15,7 +15,7 @@ ERROR_STEPS = 1024  # of a |q| / 128: errors up to 8
 
 
 @kernel
-def estimated(query, frame, coded, estimates):  # type: ignore[no-untyped-def]
+def estimated(query, frame, coded, estimates):
     """Fill the estimated similarity of every row, (n,) float32; give the |q| of its error."""
     planes, step, shift, base, length = coded_query(query, frame)
     codes, factors = coded
@@ -31,7 +31,7 @@ def estimated(query, frame, coded, estimates):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def tally(begin, similarities, estimates, factors, length, steps, usable, counts):  # type: ignore[no-untyped-def]
+def tally(begin, similarities, estimates, factors, length, steps, usable, counts):
     """Count rows by similarity and nearness of their centroid, and errors of estimates.
 
     Args:
@@ -54,7 +54,7 @@ def tally(begin, similarities, estimates, factors, length, steps, usable, counts
 
 
 @kernel
-def nearness_steps(nearness, steps):  # type: ignore[no-untyped-def]
+def nearness_steps(nearness, steps):
     """The step of each similarity of query and centroid, (n,) int32; 0 is a similarity of 1."""
     for place in range(len(nearness)):
         at = np.int64((np.float32(1.0) - nearness[place]) * np.float32(0.5 * NEARNESS_STEPS))

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, assert_never
 
-import chromadb
+import chromadb  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import numpy as np
-from chromadb.config import Settings
+from chromadb.config import Settings  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 from benchmarks.filtered.engines import UnsupportedError
-from benchmarks.filtered.engines.plain import as_number, rows_of, simple_names
+from benchmarks.filtered.engines.plain import Plain, as_number, rows_of, simple_names
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
-from retrieval.filters.literals import Literal
 from retrieval.filters.tree import (
     And,
     Compare,
@@ -147,7 +146,7 @@ def _there(name: str) -> str:
     return f"{name}_there"
 
 
-def _compared(name: str, operator: Operator, value: Literal) -> Where:
+def _compared(name: str, operator: Operator, value: Plain) -> Where:
     equality = operator in (Operator.EQUAL, Operator.UNEQUAL)
     if isinstance(value, str) and not equality:
         raise UnsupportedError("Chroma has no order of texts")
@@ -157,7 +156,7 @@ def _compared(name: str, operator: Operator, value: Literal) -> Where:
     return written
 
 
-def _one_of(name: str, literals: list[Literal], *, negated: bool) -> Where:
+def _one_of(name: str, literals: list[Plain], *, negated: bool) -> Where:
     if not literals:
         return {_there(name): True} if negated else NONE
     if negated:

@@ -69,8 +69,8 @@ class FaissEngine:
         parameters = self.parameters(setting, selector)
         _, found = self.index.search(asked.query[None], count, params=parameters)
         del kept
-        rows: Numbers = found[0]
-        return rows[rows != EMPTY_PLACE]
+        rows: Numbers = found[0][found[0] != EMPTY_PLACE]
+        return rows
 
     def parameters(self, setting: Setting, selector: faiss.IDSelector | None) -> Any:
         """The setting as FAISS takes it."""

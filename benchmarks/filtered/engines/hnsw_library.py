@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import hnswlib
+import hnswlib  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import numpy as np
 
 from benchmarks.filtered.engines.survivors import Survivors

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import lancedb
+import lancedb  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

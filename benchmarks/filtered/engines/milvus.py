@@ -11,7 +11,12 @@ from typing import Any, Final
 
 import faiss
 import numpy as np
-from milvus_lite import CollectionSchema, DataType, FieldSchema, MilvusLite
+from milvus_lite import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    CollectionSchema,
+    DataType,
+    FieldSchema,
+    MilvusLite,
+)
 
 from benchmarks.filtered.engines.plain import after, as_number, rows_of, simple_names
 from benchmarks.filtered.engines.sql import Dialect, condition
@@ -38,10 +43,10 @@ TYPES: Final = {
 
 def literal(value: Literal) -> str:
     """A literal as Milvus reads it."""
-    value = as_number(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    plain = as_number(value)
+    if isinstance(plain, str):
+        return json.dumps(plain, ensure_ascii=False)
+    return str(plain).lower() if isinstance(plain, bool) else repr(plain)
 
 
 def begins(column: str, prefix: str) -> str:

@@ -10,6 +10,8 @@ from benchmarks.filtered.values import DataSet
 from retrieval.fields import Fields
 from retrieval.filters.literals import Literal
 
+Plain = bool | int | float | str  # a literal, with moments as numbers
+
 BATCH_ROWS: Final = 1000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,7 +41,7 @@ def rows_of(data: DataSet, names: dict[str, str]) -> Iterator[tuple[int, list[di
         yield start, [{k: v for k, v in row.items() if v is not None} for row in batch]
 
 
-def as_number(value: Literal) -> Literal:
+def as_number(value: Literal) -> Plain:
     """A moment as microseconds; anything else as it is."""
     if not isinstance(value, datetime):
         return value

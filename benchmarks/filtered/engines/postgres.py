@@ -8,7 +8,7 @@ the graph off, so that the planner takes the other indexes or the whole table.
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, LiteralString, cast
+from typing import Any, Final
 
 import numpy as np
 import psycopg
@@ -71,7 +71,7 @@ class Adapter:
                 connection,
                 f'CREATE TABLE rows ("{ROW}" int8, "{VECTOR}" vector({dimension}){columns})',
             )
-            with connection.cursor() as cursor, cursor.copy(_query(_COPY)) as copy:
+            with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
                 copy.set_types(["int8", "bytea", *(TYPES[kind] for kind in kinds.values())])
                 for row in _rows(data):
                     copy.write_row(row)
@@ -114,7 +114,7 @@ class Adapter:
             _apply(connection, setting)
             self._opened.setting = setting
         # A plan made for one filter must not serve the next.
-        found = connection.execute(_query(statement), (vector, count), prepare=False, binary=True)
+        found = connection.execute(statement, (vector, count), prepare=False, binary=True)
         return np.array([row for (row,) in found], np.int64)
 
     def processes(self) -> list[int]:
@@ -143,13 +143,8 @@ class Adapter:
 _COPY: Final = "COPY rows FROM STDIN (FORMAT binary)"
 
 
-def _query(statement: str) -> LiteralString:
-    # Literals are quoted by `sql.condition`; psycopg's type asks for text known beforehand.
-    return cast("LiteralString", statement)
-
-
 def _run(connection: psycopg.Connection[Any], statement: str) -> None:
-    connection.execute(_query(statement))
+    connection.execute(statement)
 
 
 def _apply(connection: psycopg.Connection[Any], setting: Setting) -> None:

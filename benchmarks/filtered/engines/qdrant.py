@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Final, assert_never
 
 import numpy as np
-import qdrant_edge as q
+import qdrant_edge as q  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 from benchmarks.filtered.engines import UnsupportedError
 from benchmarks.filtered.engines.lists import with_exact
-from benchmarks.filtered.engines.plain import as_number, rows_of, simple_names
+from benchmarks.filtered.engines.plain import Plain, as_number, rows_of, simple_names
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
-from retrieval.filters.literals import Literal
 from retrieval.filters.tree import (
     And,
     Compare,
@@ -213,7 +212,7 @@ def _matched(field: Field, match_: Any, *, negated: bool) -> q.Filter:
     return _signed(field, [q.FieldCondition(field.name, match=match_)], negated=negated)
 
 
-def _compared(field: Field, operator: Operator, value: Literal) -> q.Filter:
+def _compared(field: Field, operator: Operator, value: Plain) -> q.Filter:
     if operator in (Operator.EQUAL, Operator.UNEQUAL):
         return _signed(field, [_equal(field, value)], negated=operator is Operator.UNEQUAL)
     if isinstance(value, str):
@@ -222,7 +221,7 @@ def _compared(field: Field, operator: Operator, value: Literal) -> q.Filter:
     return q.Filter(must=[q.FieldCondition(field.name, range=range_)])
 
 
-def _equal(field: Field, value: Literal) -> Any:
+def _equal(field: Field, value: Plain) -> Any:
     if field.type is FieldType.NUMBER:
         return q.FieldCondition(field.name, range=q.RangeFloat(gte=value, lte=value))
     # A plain True is taken for the integer 1, which equals no boolean there.
@@ -230,7 +229,7 @@ def _equal(field: Field, value: Literal) -> Any:
     return q.FieldCondition(field.name, match=q.MatchValue(sought))
 
 
-def _one_of(field: Field, literals: list[Literal], *, negated: bool) -> q.Filter:
+def _one_of(field: Field, literals: list[Plain], *, negated: bool) -> q.Filter:
     if not literals:
         nothing = q.Filter(must=[q.HasIdCondition(set())])
         return _known(field, known=True) if negated else nothing

@@ -72,7 +72,7 @@ class Survivors:
     """The columns of a table, ready to be asked."""
 
     def __init__(self, table: pa.Table) -> None:
-        self._rows = table.num_rows
+        self._rows: int = table.num_rows
         fields: Fields = field_types(table)
         self._columns = {name: _column(table.column(name), kind) for name, kind in fields.items()}
 
@@ -134,9 +134,9 @@ class Survivors:
         """Which of a few rows pass."""
         match filter_:
             case And(parts):
-                return np.logical_and.reduce([self._among(part, rows) for part in parts])
+                return _all([self._among(part, rows) for part in parts])
             case Or(parts):
-                return np.logical_or.reduce([self._among(part, rows) for part in parts])
+                return _any([self._among(part, rows) for part in parts])
             case Constant(value):
                 return np.full(len(rows), value)
             case Has(field, _, negated):
@@ -152,9 +152,9 @@ class Survivors:
         """Which of all rows pass, in an array that the caller may write to."""
         match filter_:
             case And(parts):
-                return np.logical_and.reduce([self._mask(part) for part in parts])
+                return _all([self._mask(part) for part in parts])
             case Or(parts):
-                return np.logical_or.reduce([self._mask(part) for part in parts])
+                return _any([self._mask(part) for part in parts])
             case Constant(value):
                 return np.full(self._rows, value)
             case Has(field, _, negated):
@@ -177,6 +177,16 @@ class Survivors:
         column = self._columns[name]
         assert isinstance(column, Tagged)
         return column.known
+
+
+def _all(masks: list[Mask]) -> Mask:
+    passing: Mask = np.logical_and.reduce(masks)
+    return passing
+
+
+def _any(masks: list[Mask]) -> Mask:
+    passing: Mask = np.logical_or.reduce(masks)
+    return passing
 
 
 def _ranges(leaf: Compare | OneOf | IsNull | Prefix, column: Ranked) -> Ranges:
@@ -223,7 +233,7 @@ def _others(ranges: Ranges, *, end: int) -> Ranges:
 
 def _place(values: Any, literal: Literal) -> tuple[int, int]:
     """The rank of a value and the one after it; an empty range where it is not there."""
-    sought = as_number(literal)
+    sought: Any = as_number(literal)
     if isinstance(values, list):
         return bisect_left(values, sought), bisect_right(values, sought)
     low, high = np.searchsorted(values, sought), np.searchsorted(values, sought, side="right")

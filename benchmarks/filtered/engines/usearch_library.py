@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from usearch.index import Index
+from usearch.index import Index  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 from benchmarks.filtered.engines.survivors import Survivors
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
@@ -78,7 +78,8 @@ class Adapter:
             more *= 2
 
     def _nearest(self, query: Any, count: int) -> Numbers:
-        return self._index.search(query, count, threads=1).keys.astype(np.int64)
+        rows: Numbers = self._index.search(query, count, threads=1).keys.astype(np.int64)
+        return rows
 
     def close(self) -> None:
         """Free the graph."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import zvec
+import zvec  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 from benchmarks.filtered.engines import UnsupportedError
 from benchmarks.filtered.engines.lists import with_exact
@@ -44,10 +44,10 @@ def quoted(text: str) -> str:
 
 def literal(value: Literal) -> str:
     """A literal as zvec reads it."""
-    value = as_number(value)
-    if isinstance(value, str):
-        return quoted(value)
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    plain = as_number(value)
+    if isinstance(plain, str):
+        return quoted(plain)
+    return str(plain).lower() if isinstance(plain, bool) else repr(plain)
 
 
 def begins(column: str, prefix: str) -> str:
