@@ -1,7 +1,8 @@
 """Chroma, in this process: a graph, and metadata in SQLite.
 
 Chroma has no NULL: a boolean beside each field says whether it is there. It compares no texts by
-order or beginning. `modify` sets the width of the search, which is part of the collection.
+order or beginning. The
+width of the search is part of the collection, and is read when a client opens it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,9 @@ from typing import Any, Final, assert_never
 
 import chromadb  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import numpy as np
+from chromadb.api.shared_system_client import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    SharedSystemClient,
+)
 from chromadb.config import Settings  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 from benchmarks.filtered.engines import UnsupportedError
@@ -59,8 +63,8 @@ class Adapter:
     def build(self, data: DataSet, *, folder: Path) -> None:
         """Add the rows, or open the collection."""
         self._names = simple_names(data.fields)
-        settings = Settings(anonymized_telemetry=False)
-        client = chromadb.PersistentClient(str(folder / "chroma"), settings=settings)
+        self._path = str(folder / "chroma")
+        client = _client(self._path)
         if (folder / DONE).exists():
             self._collection = client.get_collection("rows", embedding_function=None)
             return
@@ -101,12 +105,18 @@ class Adapter:
         assert isinstance(asked, tuple)
         query, written = asked
         if self._ef != setting["ef"]:
-            self._ef = int(setting["ef"])
-            self._collection.modify(configuration={"hnsw": {"ef_search": self._ef}})
+            self._widen(int(setting["ef"]))
         found = self._collection.query(
             query_embeddings=query, n_results=count, where=written, include=[]
         )
         return np.array(found["ids"][0], np.int64)
+
+    def _widen(self, ef: int) -> None:
+        """Set the width of the search, which only a client that opens the collection anew takes."""
+        self._collection.modify(configuration={"hnsw": {"ef_search": ef}})
+        SharedSystemClient.clear_system_cache()
+        self._collection = _client(self._path).get_collection("rows", embedding_function=None)
+        self._ef = ef
 
     def close(self) -> None:
         """Let the collection go."""
@@ -140,6 +150,10 @@ class Adapter:
                 return {"$and": [{_there(name): True}, has]} if negated else has
             case _:
                 assert_never(leaf)
+
+
+def _client(path: str) -> Any:
+    return chromadb.PersistentClient(path, settings=Settings(anonymized_telemetry=False))
 
 
 def _there(name: str) -> str:

@@ -94,8 +94,10 @@ class Adapter:
         if "exact" in setting:
             search = search.bypass_vector_index()
         elif self._kind == GRAPH:
-            search = search.nprobes(self._lists).ef(int(setting["ef"]))
-            search = search.refine_factor(int(setting["refined"]))
+            times = int(setting["refined"])
+            # What is refined has to fit into the width.
+            search = search.nprobes(self._lists).ef(max(int(setting["ef"]), count * times))
+            search = search.refine_factor(times)
         else:
             search = search.nprobes(int(setting["nprobe"]))
         found = search.select([ROW]).limit(count).to_arrow()

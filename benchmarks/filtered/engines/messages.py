@@ -17,6 +17,7 @@ class Built:
 
     seconds: float
     cpu_seconds: float
+    before_bytes: int  # of this process, with its imports and the attributes
     peak_bytes: int  # of this process
 
 

@@ -62,30 +62,30 @@ class Adapter:
     def _copy(self, data: DataSet) -> None:
         kinds = data.fields
         vector_bytes = data.vectors.nbytes
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            _run(connection, "CREATE EXTENSION IF NOT EXISTS vector")
-            _run(connection, "DROP TABLE IF EXISTS rows")
-            columns = "".join(f", {quoted_name(n)} {_declared(kind)}" for n, kind in kinds.items())
-            dimension = data.vectors.shape[1]
-            _run(
-                connection,
-                f'CREATE TABLE rows ("{ROW}" int8, "{VECTOR}" vector({dimension}){columns})',
-            )
-            with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-                copy.set_types(["int8", "bytea", *(TYPES[kind] for kind in kinds.values())])
-                for row in _rows(data):
-                    copy.write_row(row)
-            _run(connection, f"SET maintenance_work_mem = '{vector_bytes * 2 // 1024 + 65_536}kB'")
-            _run(connection, "SET max_parallel_maintenance_workers = 0")
-            _run(
-                connection,
-                f'CREATE INDEX ON rows USING hnsw ("{VECTOR}" vector_ip_ops)'
-                f" WITH (m = {LINKS}, ef_construction = {BUILD_CANDIDATES})",
-            )
-            for name, kind in kinds.items():
-                method = "gin" if kind is FieldType.TAGS else "btree"
-                _run(connection, f"CREATE INDEX ON rows USING {method} ({quoted_name(name)})")
-            _run(connection, "VACUUM ANALYZE rows")
+        connection = self._connection()
+        _run(connection, "CREATE EXTENSION IF NOT EXISTS vector")
+        _run(connection, "DROP TABLE IF EXISTS rows")
+        columns = "".join(f", {quoted_name(n)} {_declared(kind)}" for n, kind in kinds.items())
+        dimension = data.vectors.shape[1]
+        _run(
+            connection,
+            f'CREATE TABLE rows ("{ROW}" int8, "{VECTOR}" vector({dimension}){columns})',
+        )
+        with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+            copy.set_types(["int8", "bytea", *(TYPES[kind] for kind in kinds.values())])
+            for row in _rows(data):
+                copy.write_row(row)
+        _run(connection, f"SET maintenance_work_mem = '{vector_bytes * 2 // 1024 + 65_536}kB'")
+        _run(connection, "SET max_parallel_maintenance_workers = 0")
+        _run(
+            connection,
+            f'CREATE INDEX ON rows USING hnsw ("{VECTOR}" vector_ip_ops)'
+            f" WITH (m = {LINKS}, ef_construction = {BUILD_CANDIDATES})",
+        )
+        for name, kind in kinds.items():
+            method = "gin" if kind is FieldType.TAGS else "btree"
+            _run(connection, f"CREATE INDEX ON rows USING {method} ({quoted_name(name)})")
+        _run(connection, "VACUUM ANALYZE rows")
 
     def settings(self, cell: Cell) -> Sequence[Setting]:
         """Over ef, how far a filtered scan may go, and the order in which it answers."""
