@@ -109,7 +109,10 @@ def builds(lines: Sequence[Line]) -> Rows:
 def troubles(lines: Sequence[Line]) -> list[str]:
     """Failures, filters that an engine cannot read, wrong rows and short answers."""
     told = []
+    worked = {(line["engine"], line["cell"]) for line in lines if line["what"] in (BUILD, REPORT)}
     for line in lines:
+        if line["what"] == FAILED and (line["engine"], line["cell"]) in worked:
+            continue  # a later run did it
         where = f"{line['engine']}, {line['cell'] or 'build'}"
         if line["what"] in (FAILED, UNSUPPORTED):
             told.append(f"{where}: {line['what']}: {line['reason']}")

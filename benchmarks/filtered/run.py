@@ -16,7 +16,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -93,14 +93,6 @@ class Measured:
     p99_ms: float
 
 
-@dataclass(slots=True, kw_only=True)
-class Running:
-    """The engines that are there, and what is known of each."""
-
-    workers: dict[str, Worker] = field(default_factory=dict)
-    given_up: dict[str, str] = field(default_factory=dict)
-
-
 class Run:
     """One run over one data set."""
 
@@ -112,7 +104,7 @@ class Run:
         self._plan = plan
         self._work = plan.work / f"{_safe(data.name)}-{truth.key(data, [], count=0)[:12]}"
         self._set = plan.stored or self._work / "set"
-        self._running = Running()
+        self._workers: dict[str, Worker] = {}
         if plan.fresh:
             plan.out.unlink(missing_ok=True)
             shutil.rmtree(self._work, ignore_errors=True)
@@ -139,7 +131,7 @@ class Run:
             chosen = dict(self._tuned())
             self._reported(chosen)
         finally:
-            for worker in self._running.workers.values():
+            for worker in self._workers.values():
                 worker.close()
 
     # Builds
@@ -149,21 +141,37 @@ class Run:
             stored.save(self._data, self._set)
 
     def _start(self, name: str) -> None:
-        """Build in one process, open in another: what a build leaves behind is no one's memory."""
+        """Open what was built; build it where it is missing, or was left by an older version."""
         folder = self._work / name
         try:
-            if not (folder / MARKER).exists():
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
-                built = self._in_a_process(name, folder)
-                (folder / MARKER).write_text(json.dumps(asdict(built)))
-            worker = self._worker(name)
-            opened = worker.build(self._set, folder, seconds_max=self._plan.build_seconds_max)
-            self._running.workers[name] = worker
-            self._tell_build(name, folder, opened)
+            if (folder / MARKER).exists():
+                try:
+                    self._opened(name, folder)
+                except EngineFailedError:
+                    self._built(name, folder)
+                    self._opened(name, folder)
+            else:
+                self._built(name, folder)
+                self._opened(name, folder)
         except EngineFailedError as error:
-            self._running.given_up[name] = str(error)
             self._write(FAILED, name, reason=str(error))
+
+    def _built(self, name: str, folder: Path) -> None:
+        """Build in a process that ends: what a build leaves in memory is not counted."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        built = self._in_a_process(name, folder)
+        (folder / MARKER).write_text(json.dumps(asdict(built)))
+
+    def _opened(self, name: str, folder: Path) -> None:
+        worker = self._worker(name)
+        try:
+            opened = worker.build(self._set, folder, seconds_max=self._plan.build_seconds_max)
+        except EngineFailedError:
+            worker.close()
+            raise
+        self._workers[name] = worker
+        self._tell_build(name, folder, opened)
 
     def _in_a_process(self, name: str, folder: Path) -> Built:
         worker = self._worker(name)
@@ -182,7 +190,7 @@ class Run:
         if any(line["what"] == BUILD and self._same(line, name, None) for line in self._lines):
             return
         built = json.loads((folder / MARKER).read_text())
-        footprint = self._running.workers[name].footprint()
+        footprint = self._workers[name].footprint()
         self._write(
             BUILD,
             name,
@@ -197,7 +205,7 @@ class Run:
     def _tuned(self) -> Iterator[tuple[tuple[str, str], Setting]]:
         """The setting of each engine for each cell, where it has one."""
         for cell in tqdm(self._cells, desc="tuning", unit="cell"):
-            names = [name for name in self._running.workers if self._is_open(name, cell)]
+            names = [name for name in self._workers if self._is_open(name, cell)]
             known = {name: self._known(name, cell) for name in names}
             yield from (((n, cell.name), s) for n, s in known.items() if s is not None)
             missing = [name for name in names if known[name] is None]
@@ -212,7 +220,7 @@ class Run:
 
     def _sweep(self, name: str, cell: Cell, questions: Questions) -> Setting | None:
         """Try settings, write what they gave, and choose; None where there is no answer at all."""
-        worker = self._running.workers.get(name)
+        worker = self._workers.get(name)
         if worker is None:
             return None
         tried: list[tuple[Setting, Measured]] = []
@@ -298,7 +306,7 @@ class Run:
         number: int,
     ) -> None:
         """One engine's block of one cell in one round."""
-        worker = self._running.workers.get(name)
+        worker = self._workers.get(name)
         if worker is None:
             return
         try:
@@ -366,7 +374,7 @@ class Run:
     def _lost(self, name: str, cell: Cell, error: EngineFailedError) -> None:
         """Write what happened, and start the engine anew for the other cells."""
         self._write(FAILED, name, cell, reason=str(error))
-        self._running.workers.pop(name).close()
+        self._workers.pop(name).close()
         self._start(name)
 
     def _open_cells(self, name: str) -> list[Cell]:
