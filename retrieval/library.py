@@ -44,6 +44,7 @@ from retrieval.index.snapshot import (
     write_manifest,
 )
 from retrieval.index.view import View, advance, view_of_snapshot
+from retrieval.limits import VECTOR_LENGTH_MIN
 from retrieval.plan import DEFAULT_RECALL, Recall
 from retrieval.search import Answer, Question, search
 from retrieval.store.changes import Changes
@@ -58,11 +59,11 @@ from retrieval.values import (
     unit_rows,
 )
 
-Attributes: TypeAlias = "pa.Table | Mapping[str, Sequence[Any] | npt.NDArray[Any] | pa.Array]"
+Attributes: TypeAlias = pa.Table | Mapping[str, Sequence[Any] | npt.NDArray[Any] | pa.Array]
 
 ORIGIN: Final = "library"  # in the place of a database's identifier
 NO_CURSOR: Final = Cursor("")
-BLOCK_ROWS: Final = 65_536  # turned into unit vectors at once: 256 MiB at 512 dimensions
+BLOCK_ROWS: Final = 16_384  # turned into unit vectors at once: 32 MiB at 512 dimensions
 ROWS_AND_COLUMNS: Final = 2
 UNIT_ERROR_MAX: Final = 1e-6  # of the length of a vector that is taken as it comes
 
@@ -305,7 +306,15 @@ def _halves(vectors: npt.ArrayLike) -> HalfRows:
         raise UnusableVectorError(f"vectors are rows (n, d), not of shape {given.shape}")
     halves = np.empty(given.shape, "<f2")
     for begin in range(0, len(given), BLOCK_ROWS):
-        halves[begin : begin + BLOCK_ROWS] = unit_rows(given[begin : begin + BLOCK_ROWS])
+        block = given[begin : begin + BLOCK_ROWS]
+        if block.dtype in (np.float16, np.float32):
+            # Rounded to float16 next: a length in float32 is as good as one in float64.
+            wide = block.astype(np.float32)
+            lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+            if (np.isfinite(lengths) & (lengths > VECTOR_LENGTH_MIN)).all():
+                halves[begin : begin + BLOCK_ROWS] = wide / lengths[:, None]
+                continue
+        halves[begin : begin + BLOCK_ROWS] = unit_rows(block)
     return halves
 
 

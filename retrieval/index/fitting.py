@@ -38,9 +38,9 @@ NEIGHBOURS: Final = 10
 SHARES: Final = (1.0, 0.3, 0.05)  # of the rows that pass
 PLACES: Final = ("independent", "own", "near", "far")
 OWN_SHARE: Final = 1e-3  # the nearest rows, which filters of a query's own attributes keep
-MISSED: Final = (0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002)
+MISSED: Final = (0.2, 0.1, 0.05, 0.03, 0.015, 0.005)
 ERRORS_SHARE: Final = 0.2  # of what may be missed is left to errors of estimates
-TAILS: Final = (0.1, 0.04, 0.02, 0.01, 6e-3, 4e-3, 2e-3, 1e-3, 4e-4, 1e-4, 1e-5, 1e-6)
+TAILS: Final = (0.1, 0.04, 0.02, 0.01, 6e-3, 3e-3, 1e-3, 4e-4, 1e-4, 1e-5, 1e-6)
 SURVIVORS_MIN: Final = 2_000  # fewer are never searched by lists
 BOUND: Final = NormalDist().inv_cdf(0.95)
 

@@ -21,14 +21,22 @@ import numpy as np
 
 from retrieval.kernels.best import LINE, consider, resume, sort_heap, widened
 from retrieval.kernels.compiled import inlined, kernel
-from retrieval.kernels.lanes import bits_set, code_product, fetch, half_as_float, lowest
+from retrieval.kernels.lanes import (
+    ROWS_AT_ONCE,
+    bits_set,
+    code_product,
+    eight_bounds,
+    fetch,
+    half_as_float,
+    lowest,
+)
 
 LEVELS = 15  # a query's numbers are 2 u - 15 steps, u of four bits
 WORDS_AT_ONCE = 8  # a code is padded to whole vectors of the processor
 LANES = 16  # numbers of a processor's vector
 BATCH = 512  # rows looked at between two looks at the stopping rule, at most
 TOGETHER = 48  # rows that are worth a look
-CODES_AHEAD = 12  # rows whose codes are asked for before they are needed
+CODES_AHEAD = 16  # rows whose codes are asked for before they are needed
 NEARNESS_STEPS = 256  # similarities of query and centroid, -1 to 1
 WORST_STEPS = 128  # similarities of query and last neighbour, -1 to 1
 
@@ -125,29 +133,31 @@ def look_at(rows, count, asked, reach, probe, coded, table, heap, filled):
     planes, step, shift, base, _ = asked
     codes, factors = coded
     numbers, bounds = rows
-    blocks = len(planes) // (4 * WORDS_AT_ONCE)
-    stride = blocks * WORDS_AT_ONCE
-    lowered = shift - reach
+    words = len(planes) // 4
     full = len(heap[0])
     worst = np.float32(-3.0)
     if filled == full:
         worst = np.float32(heap[0][0]) - base
+    eight = np.empty(ROWS_AT_ONCE, np.float32)
+    lowered = (planes, step, shift - reach)
+    last = numbers[count - 1]
+    for place in range(count, min(count + ROWS_AT_ONCE, len(numbers))):
+        numbers[place] = last
     kept = 0
-    for place in range(count):
-        if place + CODES_AHEAD < count:
-            later = numbers[place + CODES_AHEAD]
-            fetch(factors, 2 * later)
-            for block in range(blocks):
-                fetch(codes, later * stride + block * WORDS_AT_ONCE)
-        row = numbers[place]
-        product = np.float32(code_product(codes, row * stride, planes, blocks))
-        bound = half_as_float(factors[2 * row]) * (step * product - lowered) + half_as_float(
-            factors[2 * row + 1]
-        )
-        # Written whether it counts or not: a branch here would be guessed wrong too often.
-        numbers[kept] = row
-        bounds[kept] = bound
-        kept += bound >= worst
+    for place in range(0, count, ROWS_AT_ONCE):
+        for later in range(place + CODES_AHEAD, min(place + CODES_AHEAD + ROWS_AT_ONCE, count)):
+            fetch(factors, 2 * numbers[later])
+            for word in range(0, words, WORDS_AT_ONCE):
+                fetch(codes, numbers[later] * words + word)
+        passing = eight_bounds((codes, factors), numbers, place, lowered, worst, eight)
+        if place + ROWS_AT_ONCE > count:
+            passing &= (1 << (count - place)) - 1
+        while passing:
+            one = lowest(np.uint64(passing))
+            passing &= passing - 1
+            numbers[kept] = numbers[place + one]
+            bounds[kept] = eight[one]
+            kept += 1
     scored = 0
     for place in range(kept):
         if filled == full and bounds[place] + base < np.float32(heap[0][0]):

@@ -15,6 +15,8 @@ F32 = ir.FloatType()
 HALF = ir.HalfType()
 WORDS_AT_ONCE = 8
 HALVES_AT_ONCE = 16
+ROWS_AT_ONCE = 8
+EIGHT_FLOATS = ir.VectorType(F32, 8)
 FOUR_BITS_MAX = 15
 
 
@@ -77,19 +79,133 @@ def code_product(typingctx: Any, codes: Any, start: Any, planes: Any, blocks: An
             place = builder.add(args[1], builder.mul(loop.index, I64(WORDS_AT_ONCE)))
             code = _vector_at(builder, codes_data, place, I64, WORDS_AT_ONCE, 8)
             plane_place = builder.mul(loop.index, I64(4 * WORDS_AT_ONCE))
-            added = builder.load(total)
-            for bit in range(4):
-                here = builder.add(plane_place, I64(bit * WORDS_AT_ONCE))
-                plane = _vector_at(builder, planes_data, here, I64, WORDS_AT_ONCE, 8)
-                count = _called(builder, "llvm.ctpop.v8i64", code.type, builder.and_(code, plane))
-                shifted = builder.shl(count, _all(bit + 1, I64, WORDS_AT_ONCE))
-                added = builder.add(added, shifted)
-            bits = _called(builder, "llvm.ctpop.v8i64", code.type, code)
-            times15 = builder.sub(builder.shl(bits, _all(4, I64, WORDS_AT_ONCE)), bits)
-            builder.store(builder.sub(added, times15), total)
+            planes_here = [
+                _vector_at(
+                    builder,
+                    planes_data,
+                    builder.add(plane_place, I64(bit * WORDS_AT_ONCE)),
+                    I64,
+                    WORDS_AT_ONCE,
+                    8,
+                )
+                for bit in range(4)
+            ]
+            builder.store(_product(builder, code, planes_here, builder.load(total)), total)
         return _called(builder, "llvm.vector.reduce.add.v8i64", I64, builder.load(total))
 
     return types.int64(codes, types.int64, planes, types.int64), codegen
+
+
+@intrinsic
+def eight_bounds(  # noqa: PLR0913, PLR0917
+    typingctx: Any, coded: Any, numbers: Any, place: Any, asked: Any, worst: Any, bounds: Any
+) -> Any:  # noqa: ARG001
+    """Bounds of the similarities of eight rows; give a bit for each that is not below `worst`.
+
+    Eight at once, since the sum over the parts of a code costs as much as its popcounts where each
+    row is summed by itself: here they are summed by halves, two rows in a vector, then four, ...
+
+    Args:
+        coded: (codes (n * words,) uint64, factors (n * 2,) uint16) of rows.
+        numbers: (m,) int64; the rows are the eight from `place` on.
+        place: int64.
+        asked: (planes uint64 as for `code_product`, step float32, lowered float32): the bound of a
+            row with factors (a, g) is a (step * product - lowered) + g.
+        worst: float32.
+        bounds: (8,) float32, filled.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        codes, factors = (cgutils.unpack_tuple(builder, args[0], 2)[i] for i in range(2))
+        planes, step, lowered = cgutils.unpack_tuple(builder, args[3], 3)
+        codes_data = _data(context, builder, signature.args[0][0], codes)
+        factors_data = _data(context, builder, signature.args[0][1], factors)
+        numbers_data = _data(context, builder, signature.args[1], args[1])
+        planes_array = context.make_array(signature.args[3][0])(context, builder, planes)
+        blocks = builder.udiv(planes_array.nitems, I64(4 * WORDS_AT_ONCE))
+        words = builder.mul(blocks, I64(WORDS_AT_ONCE))
+        rows = [
+            builder.load(builder.gep(numbers_data, [builder.add(args[2], I64(row))]))
+            for row in range(ROWS_AT_ONCE)
+        ]
+        sums = [cgutils.alloca_once_value(builder, _all(0, I64, WORDS_AT_ONCE)) for _ in rows]
+        with cgutils.for_range(builder, blocks) as loop:
+            begin = builder.mul(loop.index, I64(4 * WORDS_AT_ONCE))
+            at = [builder.add(begin, I64(bit * WORDS_AT_ONCE)) for bit in range(4)]
+            bits = [
+                _vector_at(builder, planes_array.data, one, I64, WORDS_AT_ONCE, 8) for one in at
+            ]
+            offset = builder.mul(loop.index, I64(WORDS_AT_ONCE))
+            for row, held in zip(rows, sums, strict=True):
+                start = builder.add(builder.mul(row, words), offset)
+                code = _vector_at(builder, codes_data, start, I64, WORDS_AT_ONCE, 8)
+                builder.store(_product(builder, code, bits, builder.load(held)), held)
+        products = builder.sitofp(
+            _summed_by_pairs(builder, [builder.load(held) for held in sums]), EIGHT_FLOATS
+        )
+        scales, shifts = _factors_of(builder, factors_data, rows)
+        steps, lowers, worsts = (_spread(builder, one) for one in (step, lowered, args[4]))
+        scaled = builder.fsub(builder.fmul(steps, products), lowers)
+        found = builder.fadd(builder.fmul(scales, scaled), shifts)
+        bounds_data = _data(context, builder, signature.args[5], args[5])
+        builder.store(found, builder.bitcast(bounds_data, EIGHT_FLOATS.as_pointer()), align=4)
+        passing = builder.fcmp_ordered(">=", found, worsts)
+        return builder.zext(builder.bitcast(passing, I8), I64)
+
+    return types.int64(coded, numbers, types.int64, asked, types.float32, bounds), codegen
+
+
+def _product(builder: Any, code: Any, planes: Any, total: Any) -> Any:
+    """Add a block's share of `code_product` to a total, part by part."""
+    for bit, plane in enumerate(planes):
+        both = builder.and_(code, plane)
+        count = _called(builder, "llvm.ctpop.v8i64", code.type, both)
+        total = builder.add(total, builder.shl(count, _all(bit + 1, I64, WORDS_AT_ONCE)))
+    bits = _called(builder, "llvm.ctpop.v8i64", code.type, code)
+    times15 = builder.sub(builder.shl(bits, _all(4, I64, WORDS_AT_ONCE)), bits)
+    return builder.sub(total, times15)
+
+
+def _summed_by_pairs(builder: Any, vectors: list[Any]) -> Any:
+    """The sums of eight vectors of eight, as one vector in the same order."""
+    while len(vectors) > 1:
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [_added_lanes(builder, one, other) for one, other in pairs]
+    return vectors[0]
+
+
+def _added_lanes(builder: Any, one: Any, other: Any) -> Any:
+    """Neighbouring lanes added: first those of one vector, then those of the other."""
+    evens = ir.Constant(ir.VectorType(I32, 8), list(range(0, 16, 2)))
+    odds = ir.Constant(ir.VectorType(I32, 8), list(range(1, 16, 2)))
+    return builder.add(
+        builder.shuffle_vector(one, other, evens), builder.shuffle_vector(one, other, odds)
+    )
+
+
+def _factors_of(builder: Any, data: Any, rows: list[Any]) -> tuple[Any, Any]:
+    """Both factors of eight rows, each as a vector of floats."""
+    pairs = ir.Constant(ir.VectorType(I32, ROWS_AT_ONCE), ir.Undefined)
+    words = builder.bitcast(data, I32.as_pointer())
+    for place, row in enumerate(rows):
+        pair = builder.load(builder.gep(words, [row]), align=2)
+        pairs = builder.insert_element(pairs, pair, I32(place))
+    halves = builder.bitcast(pairs, ir.VectorType(HALF, 2 * ROWS_AT_ONCE))
+    wide = builder.fpext(halves, ir.VectorType(F32, 2 * ROWS_AT_ONCE))
+    undefined = ir.Constant(wide.type, ir.Undefined)
+    first, second = (
+        ir.Constant(ir.VectorType(I32, ROWS_AT_ONCE), list(range(begin, 16, 2))) for begin in (0, 1)
+    )
+    return (
+        builder.shuffle_vector(wide, undefined, first),
+        builder.shuffle_vector(wide, undefined, second),
+    )
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    """A float in each lane of eight."""
+    one = builder.insert_element(ir.Constant(EIGHT_FLOATS, ir.Undefined), value, I32(0))
+    return builder.shuffle_vector(one, one, _all(0, I32, ROWS_AT_ONCE))
 
 
 @intrinsic
