@@ -65,8 +65,7 @@ def text_of(values: dict[str, Any]) -> str:
             f"tier {values['tier']}: {values['promise']}",
             f"rows scored: {scored['by_code']:,} by code, {scored['exactly']:,} exactly",
             f"lists touched: {lists['touched']:,} of {lists['ranked']:,} that hold survivors",
-            f"microseconds: {microseconds['actual']:,.0f}, estimated {microseconds['estimated']:,.0f}",
-            f"estimated for each way: {ways}",
+            f"microseconds: {microseconds['actual']:,.0f}; estimated for each way: {ways}",
             f"milliseconds by step: {steps}",
         ]
     )

@@ -19,7 +19,7 @@ from retrieval.filters.rows import RowSet
 from retrieval.filters.tree import Filter
 from retrieval.index import exact
 from retrieval.index.exact import Hits, Rows
-from retrieval.index.snapshot import Coding
+from retrieval.index.snapshot import Coding, Snapshot
 from retrieval.index.view import Survivors, View
 from retrieval.kernels.best import best_of_bitmap, best_of_numbers
 from retrieval.kernels.coded import best_of_coded_numbers, best_of_codes, best_of_lists
@@ -214,62 +214,65 @@ def _one_by_one(
     """Each query by itself: what came after the snapshot exactly, the snapshot as planned."""
     size = min(count, survivors.total)
     for query in queries:
-        heap = (np.empty(size), np.empty(size, np.int64))
-        kept = later = 0
+        best = _Best(query, size)
+        work = Work()
         for piece, some in zip(view.chunks, survivors.chunks, strict=True):
             if some.count:
-                kept = _scored(query, piece.rows, some, heap, kept)
-                later += some.count
-        kept, work = _in_snapshot(view, query, survivors.snapshot, chosen, heap, kept)
-        hits = Hits(ids=heap[1][:kept], similarities=heap[0][:kept])
-        yield _Found(hits, replace(work, exactly=work.exactly + later) if later else work)
+                work += best.score(piece.rows, some)
+        if view.snapshot is not None and survivors.snapshot.count:
+            work += best.look(view.snapshot, survivors.snapshot, chosen)
+        yield _Found(best.hits(), work)
 
 
-_Heap = tuple[exact.Doubles, exact.Numbers]
+class _Best:
+    """The best rows for one query, while one place after another is looked into."""
 
+    def __init__(self, query: Floats, size: int) -> None:
+        self._query = query
+        self._heap = (np.empty(size), np.empty(size, np.int64))
+        self._kept = 0
 
-def _scored(query: Floats, rows: Rows, some: RowSet, heap: _Heap, kept: int) -> int:
-    if some.numbers is not None:
-        return int(best_of_numbers(query, some.numbers, rows.table, heap, kept))
-    return int(best_of_bitmap(query, some.bitmap(), rows.table, heap, kept))
+    def hits(self) -> Hits:
+        """What was kept, best first."""
+        similarities, faces = self._heap
+        return Hits(ids=faces[: self._kept], similarities=similarities[: self._kept])
 
+    def look(self, snapshot: Snapshot, some: RowSet, chosen: Plan) -> Work:
+        """Search the snapshot's survivors as planned."""
+        coding = snapshot.coding
+        if coding is None or chosen.strategy is Strategy.SCORE:
+            return self.score(snapshot.rows, some)
+        if chosen.strategy is Strategy.SCAN:
+            return self._scan(snapshot.rows, coding, some, chosen)
+        return self._probe(snapshot.rows, coding, some, chosen)
 
-def _in_snapshot(
-    view: View, query: Floats, some: RowSet, chosen: Plan, heap: _Heap, kept: int
-) -> tuple[int, Work]:
-    """Search the snapshot's survivors; give the rows kept then, and the work."""
-    if view.snapshot is None or some.count == 0:
-        return kept, Work()
-    rows, coding = view.snapshot.rows, view.snapshot.coding
-    if chosen.strategy is Strategy.SCORE or coding is None:
-        return _scored(query, rows, some, heap, kept), Work(exactly=some.count)
-    if chosen.strategy is Strategy.SCAN:
-        return _scanned(query, rows, coding, some, chosen, heap, kept)
-    return _probed(query, rows, coding, some, chosen, heap, kept)
+    def score(self, rows: Rows, some: RowSet) -> Work:
+        """Score every survivor exactly."""
+        few = some.numbers is not None
+        kernel = best_of_numbers if few else best_of_bitmap
+        which = some.row_numbers() if few else some.bitmap()
+        self._kept = kernel(self._query, which, rows.table, self._heap, self._kept)
+        return Work(exactly=some.count)
 
+    def _scan(self, rows: Rows, coding: Coding, some: RowSet, chosen: Plan) -> Work:
+        few = some.numbers is not None
+        kernel = best_of_coded_numbers if few else best_of_codes
+        which = some.row_numbers() if few else some.bitmap()
+        self._kept, by_code, exactly = kernel(
+            self._query, which, chosen.errors, coding.frame.arrays, coding.codes.arrays,
+            rows.table, self._heap, self._kept,
+        )  # fmt: skip
+        return Work(by_code=by_code, exactly=exactly)
 
-def _scanned(
-    query: Floats, rows: Rows, coding: Coding, some: RowSet, chosen: Plan, heap: _Heap, kept: int
-) -> tuple[int, Work]:
-    arrays = (chosen.errors, coding.frame.arrays, coding.codes.arrays, rows.table, heap, kept)
-    if some.numbers is not None:
-        kept, by_code, exactly = best_of_coded_numbers(query, some.numbers, *arrays)
-    else:
-        kept, by_code, exactly = best_of_codes(query, some.bitmap(), *arrays)
-    return kept, Work(by_code=by_code, exactly=exactly)
-
-
-def _probed(
-    query: Floats, rows: Rows, coding: Coding, some: RowSet, chosen: Plan, heap: _Heap, kept: int
-) -> tuple[int, Work]:
-    sizes = some.counts_per_block(coding.lists.words)
-    kept, by_code, exactly, lists = best_of_lists(
-        query, some.bitmap(), chosen.errors, chosen.missed,
-        (exact.frozen(sizes), *coding.lists.arrays), coding.rule.chances,
-        coding.frame.arrays, coding.codes.arrays, rows.table, heap, kept,
-    )  # fmt: skip
-    held = int(np.count_nonzero(sizes))
-    return kept, Work(by_code=by_code, exactly=exactly, lists=lists, lists_held=held)
+    def _probe(self, rows: Rows, coding: Coding, some: RowSet, chosen: Plan) -> Work:
+        sizes = some.counts_per_block(coding.lists.words)
+        self._kept, by_code, exactly, lists = best_of_lists(
+            self._query, some.bitmap(), chosen.errors, chosen.missed,
+            (exact.frozen(sizes), *coding.lists.arrays), coding.rule.chances,
+            coding.frame.arrays, coding.codes.arrays, rows.table, self._heap, self._kept,
+        )  # fmt: skip
+        held = int(np.count_nonzero(sizes))
+        return Work(by_code=by_code, exactly=exactly, lists=lists, lists_held=held)
 
 
 def _above(hits: Hits, lowest: float) -> Hits:

@@ -11,7 +11,8 @@ leaves on one column become one (BETWEEN is two comparisons). Then the rows are 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from operator import attrgetter
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from retrieval.filters.literals import Literal
 from retrieval.filters.rows import (
     RowNumbers,
     RowSet,
+    first,
     intersection,
     read_only,
     scattered,
@@ -66,29 +68,8 @@ KEPT_ROWS_MIN: Final = 2**17  # a scan of fewer rows costs hardly more than to a
 
 
 Join = Callable[[Bounds, Bounds], Bounds]
-
-
-class Term(Protocol):
-    """A part of a filter, resolved for some columns."""
-
-    count: int  # of its rows; at least as many as there are
-
-    @property
-    def listed(self) -> bool:
-        """Whether its rows can be had without a pass over all."""
-        ...
-
-    def rows(self) -> tuple[RowNumbers, bool]:
-        """The rows of a listed term, each once, read-only, and whether they ascend."""
-        ...
-
-    def keep(self, rows: RowNumbers) -> RowNumbers:
-        """Those of the rows that are the term's, in the same order."""
-        ...
-
-    def found(self) -> RowSet:
-        """All its rows."""
-        ...
+Listed = tuple[RowNumbers, bool]  # rows, each once, and whether they ascend
+_COUNT: Final = attrgetter("count")
 
 
 @dataclass(slots=True, eq=False)
@@ -99,16 +80,13 @@ class Ranges:
     column: ScalarColumn
     bounds: Bounds
     kept: KeptSets
-    count: int
+    count: int  # exact
 
-    @property
-    def listed(self) -> bool:
-        """Whether the column has its rows by code."""
-        return len(self.column.order) > 0
-
-    def rows(self) -> tuple[RowNumbers, bool]:
-        """The rows by code."""
+    def listed(self) -> Listed | None:
+        """The rows by code, if the column has them so, and whether they ascend."""
         column, bounds = self.column, self.bounds
+        if not len(column.order):
+            return None
         start = column.starts.item
         if len(bounds) == ONE_RANGE:
             low, high = bounds
@@ -124,7 +102,7 @@ class Ranges:
             count = bits.keep_in_range(rows, self.column.codes, low, high, kept)
         else:
             count = bits.keep_in_ranges(rows, self.column.codes, _array(self.bounds), kept)
-        return _first(kept, sound(count))
+        return first(kept, count)
 
     def found(self) -> RowSet:
         """All rows in the ranges."""
@@ -133,8 +111,8 @@ class Ranges:
             return RowSet.none(size)
         if count == size:
             return RowSet.all(size)
-        if count * SCATTER_SHARE <= size and len(self.column.order):
-            return in_order(*self.rows(), size=size)
+        if count * SCATTER_SHARE <= size and (listed := self.listed()):
+            return in_order(*listed, size=size)
         if size < KEPT_ROWS_MIN:
             return self._scanned()
         key = (self.name, self.bounds)
@@ -157,64 +135,31 @@ class Ranges:
 
 
 @dataclass(slots=True, eq=False)
-class Found:
-    """Rows that are known already."""
-
-    set: RowSet
-    count: int
-
-    @property
-    def listed(self) -> bool:
-        """Whether the rows are numbers."""
-        return self.set.numbers is not None
-
-    def rows(self) -> tuple[RowNumbers, bool]:
-        """The rows."""
-        return self.set.row_numbers(), True
-
-    def keep(self, rows: RowNumbers) -> RowNumbers:
-        """Those of the rows that are among them."""
-        kept = np.empty(len(rows), np.int32)
-        if self.set.numbers is not None:
-            return _first(kept, bits.keep_in_rows(rows, self.set.numbers, 1, kept))
-        return _first(kept, sound(bits.keep_in_bits(rows, self.set.bitmap(), 1, kept)))
-
-    def found(self) -> RowSet:
-        """The rows."""
-        return self.set
-
-
-@dataclass(slots=True, eq=False)
 class Lacks:
     """Rows whose list of tags is known and does not hold one tag."""
 
     column: TagsColumn
     having: RowSet
-    count: int
+    count: int  # at least as many as there are
 
-    @property
-    def listed(self) -> bool:
+    def listed(self) -> Listed | None:
         """Such rows are many."""
-        return False
-
-    def rows(self) -> tuple[RowNumbers, bool]:
-        """The rows."""
-        return self.found().row_numbers(), True
+        return None
 
     def keep(self, rows: RowNumbers) -> RowNumbers:
         """Those of the rows that lack the tag."""
-        kept, lacking = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
-        kept = _first(kept, sound(bits.keep_in_bits(rows, self.column.known, 1, kept)))
-        if self.having.numbers is None:
-            count = sound(bits.keep_in_bits(kept, self.having.bitmap(), 0, lacking))
-        else:
-            count = bits.keep_in_rows(kept, self.having.numbers, 0, lacking)
-        return _first(lacking, count)
+        kept = np.empty(len(rows), np.int32)
+        known = first(kept, bits.keep_in_bits(rows, self.column.known, 1, kept))
+        return self.having.drop(known)
 
     def found(self) -> RowSet:
         """All rows that lack the tag."""
         column = self.column
         return _without(RowSet.of_bitmap(column.known, size=column.rows), self.having)
+
+
+# A part of a filter, resolved for some columns: rows that are known already, or how to find them.
+Term = RowSet | Ranges | Lacks
 
 
 def evaluate(filter_: Filter, columns: Columns) -> RowSet:
@@ -225,7 +170,7 @@ def evaluate(filter_: Filter, columns: Columns) -> RowSet:
         SnapshotUnusableError: the columns were made before one of the fields was declared, or
             they are damaged.
     """
-    return _term(filter_, columns).found()
+    return _found(_term(filter_, columns))
 
 
 def in_order(rows: RowNumbers, ascending: bool, *, size: int) -> RowSet:  # noqa: FBT001
@@ -237,10 +182,6 @@ def in_order(rows: RowNumbers, ascending: bool, *, size: int) -> RowSet:  # noqa
     return RowSet(size, len(rows), rows, None)
 
 
-def _first(rows: RowNumbers, count: int) -> RowNumbers:
-    return read_only(rows[:count])
-
-
 def _term(filter_: Filter, columns: Columns) -> Term:
     if isinstance(filter_, And):
         return _all_of(_joined(filter_.parts, columns, join=_common), columns.rows)
@@ -248,15 +189,15 @@ def _term(filter_: Filter, columns: Columns) -> Term:
         return _any_of(_joined(filter_.parts, columns, join=_either))
     if isinstance(filter_, Constant):
         size = columns.rows
-        return _known(RowSet.all(size) if filter_.value else RowSet.none(size))
+        return RowSet.all(size) if filter_.value else RowSet.none(size)
     column = _column(filter_.field, columns)
     if isinstance(column, TagsColumn):
         return _tags_leaf(filter_, column)
     return _ranges(filter_.field.name, column, _bounds(filter_, column), columns)
 
 
-def _known(rows: RowSet) -> Found:
-    return Found(rows, rows.count)
+def _found(term: Term) -> RowSet:
+    return term if isinstance(term, RowSet) else term.found()
 
 
 def _joined(parts: tuple[Filter, ...], columns: Columns, *, join: Join) -> list[Term]:
@@ -281,24 +222,20 @@ def _joined(parts: tuple[Filter, ...], columns: Columns, *, join: Join) -> list[
 def _all_of(terms: list[Term], size: int) -> Term:
     if len(terms) == 1:
         return terms[0]
-    terms.sort(key=_count)
-    first = terms[0]
-    if first.count == 0:
-        return _known(RowSet.none(size))
-    if first.listed and first.count * POINTWISE_SHARE <= size:
-        rows, ascending = first.rows()
+    terms.sort(key=_COUNT)
+    rarest = terms[0]
+    if rarest.count == 0:
+        return RowSet.none(size)
+    if rarest.count * POINTWISE_SHARE <= size and (listed := rarest.listed()):
+        rows, ascending = listed
         for term in terms[1:]:
             rows = term.keep(rows)
-        return _known(in_order(rows, ascending, size=size))
-    return _known(intersection([term.found() for term in terms]))
+        return in_order(rows, ascending, size=size)
+    return intersection([_found(term) for term in terms])
 
 
 def _any_of(terms: list[Term]) -> Term:
-    return terms[0] if len(terms) == 1 else _known(union([term.found() for term in terms]))
-
-
-def _count(term: Term) -> int:
-    return term.count
+    return terms[0] if len(terms) == 1 else union([_found(term) for term in terms])
 
 
 def _column(field: Field, columns: Columns) -> Column:
@@ -315,13 +252,13 @@ def _ranges(name: str, column: Any, bounds: Bounds, columns: Columns) -> Ranges:
 
 
 def _tags_leaf(leaf: Any, column: TagsColumn) -> Term:
-    if type(leaf) is Has:
+    if isinstance(leaf, Has):
         rows = column.rows_with(str(bound(leaf.tag)))
-        return Lacks(column, rows, column.rows - rows.count) if leaf.negated else _known(rows)
-    if type(leaf) is not IsNull:
+        return Lacks(column, rows, column.rows - rows.count) if leaf.negated else rows
+    if not isinstance(leaf, IsNull):
         raise TypeError(f"{type(leaf).__name__} does not apply to tags")
     known = RowSet.of_bitmap(column.known, size=column.rows)
-    return _known(known if leaf.negated else _without(RowSet.all(column.rows), known))
+    return known if leaf.negated else _without(RowSet.all(column.rows), known)
 
 
 def _without(every: RowSet, some: RowSet) -> RowSet:

@@ -6,6 +6,7 @@ changes, so that it may be kept, and several searches may use it at once.
 """
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -81,8 +82,8 @@ class RowSet:
         if self.numbers is not None:
             return self.numbers
         rows = np.empty(self.count, np.int32)
-        bits.numbers_of(self.bitmap(), rows)
-        return read_only(rows)
+        # A damaged file may promise more rows than there are: what was not written is not given.
+        return read_only(rows[: bits.numbers_of(self.bitmap(), rows)])
 
     def mask(self) -> Mask:
         """One item a row, (size,) bool, in an array that the caller may write to."""
@@ -91,6 +92,18 @@ class RowSet:
             mask[self.numbers] = True
             return mask
         return unpacked(self.bitmap(), size=self.size)
+
+    def listed(self) -> tuple[RowNumbers, bool] | None:
+        """The rows, if they are numbers, and that they ascend."""
+        return None if self.numbers is None else (self.numbers, True)
+
+    def keep(self, rows: RowNumbers) -> RowNumbers:
+        """Those of some rows that are here, in the same order."""
+        return self._kept(rows, wanted=1)
+
+    def drop(self, rows: RowNumbers) -> RowNumbers:
+        """Those of some rows that are not here, in the same order."""
+        return self._kept(rows, wanted=0)
 
     def counts_per_block(self, offsets: Counts) -> Counts:
         """How many rows lie in each inverted list, (lists,) int64.
@@ -108,11 +121,7 @@ class RowSet:
 
     def intersection(self, words: Words) -> "RowSet":
         """The rows whose bits are also set in a read-only bitmap of as many rows."""
-        if self.numbers is None:
-            return intersection([self, RowSet(self.size, self.size, None, words)])
-        kept = np.empty(self.count, np.int32)
-        count = sound(bits.keep_in_bits(self.numbers, words, 1, kept))
-        return RowSet(self.size, count, read_only(kept[:count]), None)
+        return intersection([self, RowSet(self.size, self.size, None, words)])
 
     def union(self, words: Words) -> "RowSet":
         """The rows that are here, or whose bits are set in a read-only bitmap of as many rows."""
@@ -129,6 +138,12 @@ class RowSet:
         words |= scattered(read_only(come.astype(np.int32)), size=self.size)
         return RowSet.of_bitmap(words, size=self.size)
 
+    def _kept(self, rows: RowNumbers, *, wanted: int) -> RowNumbers:
+        kept = np.empty(len(rows), np.int32)
+        if self.numbers is not None:
+            return first(kept, bits.keep_in_rows(rows, self.numbers, wanted, kept))
+        return first(kept, bits.keep_in_bits(rows, self.bitmap(), wanted, kept))
+
 
 _NO_NUMBERS: Final = np.empty(0, np.int32)
 _NO_NUMBERS.setflags(write=False)
@@ -138,6 +153,11 @@ def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The same array, which nobody writes to from now on: kernels are compiled for such."""
     array.setflags(write=False)
     return array
+
+
+def first(rows: RowNumbers, count: int) -> RowNumbers:
+    """What a kernel has written, by the number that it gave."""
+    return read_only(rows[: sound(count)])
 
 
 def words_for(size: int) -> int:
@@ -159,19 +179,15 @@ def unpacked(words: Words, *, size: int) -> Mask:
 
 def intersection(sets: list[RowSet]) -> RowSet:
     """The rows that are in each of one or more sets."""
-    sparse = [one for one in sets if one.numbers is not None]
-    if not sparse:
+    lists = [one for one in sets if one.numbers is not None]
+    if not lists:
         return _folded(bits.and_words, sets)
-    rest = sorted(sparse, key=lambda one: one.count)
-    rows = rest[0].row_numbers()
-    for one in rest[1:]:
-        kept = np.empty(len(rows), np.int32)
-        rows = read_only(kept[: bits.keep_in_rows(rows, one.row_numbers(), 1, kept)])
-    found = RowSet(sets[0].size, len(rows), rows, None)
-    for dense in sets:
-        if dense.numbers is None:
-            found = found.intersection(dense.bitmap())
-    return found
+    rarest = min(lists, key=attrgetter("count"))
+    rows = rarest.row_numbers()
+    for one in sets:
+        if one is not rarest:
+            rows = one.keep(rows)
+    return RowSet(rarest.size, len(rows), rows, None)
 
 
 def union(sets: list[RowSet]) -> RowSet:

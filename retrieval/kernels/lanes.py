@@ -97,9 +97,15 @@ def code_product(typingctx: Any, codes: Any, start: Any, planes: Any, blocks: An
 
 
 @intrinsic
-def eight_bounds(  # noqa: PLR0913, PLR0917
-    typingctx: Any, coded: Any, numbers: Any, place: Any, asked: Any, worst: Any, bounds: Any
-) -> Any:  # noqa: ARG001
+def eight_bounds(
+    typingctx: Any,  # noqa: ARG001
+    coded: Any,
+    numbers: Any,
+    place: Any,  # noqa: ARG001
+    asked: Any,
+    worst: Any,  # noqa: ARG001
+    bounds: Any,
+) -> Any:
     """Bounds of the similarities of eight rows; give a bit for each that is not below `worst`.
 
     Eight at once, since the sum over the parts of a code costs as much as its popcounts where each

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import retrieval.filters.evaluate as evaluating
@@ -45,6 +45,7 @@ def assert_is(rows: RowSet, mask: Mask) -> None:
     assert (rows.size, rows.count) == (len(mask), int(mask.sum()))
 
 
+@settings(deadline=None)  # the first examples compile the kernels
 @given(lists=MASKS, ways=st.lists(st.integers(0, 1), min_size=6, max_size=6))
 def test_sets_join_like_masks(lists: list[list[bool]], ways: list[int]) -> None:
     masks = [np.array(one, np.bool_) for one in lists]
