@@ -53,7 +53,11 @@ def table(results: Sequence[Line]) -> str:
 def rates(lines: Sequence[Line]) -> Rows:
     """Cells down, engines across, and how many times faster Facedex is than the best of a kind."""
     engines = list(dict.fromkeys(line["engine"] for line in lines))
-    shown = {(line["cell"], line["engine"]): line for line in lines if line["what"] == REPORT}
+    shown: dict[tuple[str, str], Line] = {}
+    for line in lines:
+        if line["what"] == REPORT:
+            key = (line["cell"], line["engine"])
+            shown[key] = better(shown.get(key), line)
     unable = {
         (line["cell"], line["engine"]): NOT_ABLE if line["what"] == UNSUPPORTED else BROKEN
         for line in lines
@@ -70,6 +74,17 @@ def rates(lines: Sequence[Line]) -> Rows:
         ]
         rows.append([cell, *values, ratio(found, "faiss"), ratio(found, "database")])
     return [head, *rows]
+
+
+def better(one: Line | None, other: Line) -> Line:
+    """Of two settings of an engine the faster that counts, or else the more exact."""
+    if one is None:
+        return other
+
+    def worth(line: Line) -> tuple[bool, float]:
+        return counts(line), line[RATE] if counts(line) else line["recall"] or 0.0
+
+    return max(one, other, key=worth)
 
 
 def ratio(found: Mapping[str, Line], family: str) -> str:

@@ -53,6 +53,16 @@ def test_rates_stand_where_the_recall_is_reached_and_every_row_passes() -> None:
     }  # fmt: skip
 
 
+def test_of_two_settings_the_faster_that_reaches_the_recall_stands() -> None:
+    both = [
+        report("faiss-ivf", 900.0, 0.94),
+        report("faiss-ivf", 500.0),
+        report("faiss-ivf", 400.0),
+    ]
+    assert rates(both)[1][1] == "500"
+    assert rates(both[:1])[1][1] == "-"
+
+
 def test_a_ratio_needs_both_sides() -> None:
     assert rates([report("facedex", 6000.0, recall=0.5), report("faiss-ivf", 500.0)])[1][-2] == "-"
     assert rates([report("facedex", 6000.0)])[1][-2:] == ["-", "-"]

@@ -122,7 +122,8 @@ def told(lines: list[dict[str, Any]], what: str, engine: str) -> dict[str | None
 
 
 def test_each_engine_is_reported_or_says_why_not(tmp_path: Path) -> None:
-    lines = run(data(), CELLS, plan(tmp_path, "Exact", "Unfiltered", "Dying", "Wordless"))
+    names = ("Hanging", "Missing", "Exact", "Unfiltered", "Dying", "Wordless")
+    lines = run(data(), CELLS, plan(tmp_path, *names, build_seconds_max=2.0))
     exact = told(lines, "report", "Exact")
     assert {cell: line["recall"] for cell, line in exact.items()} == {"none": 1.0, "shelf": 1.0}
     assert exact["shelf"]["setting"] == {"share": 1.0}
@@ -139,32 +140,19 @@ def test_each_engine_is_reported_or_says_why_not(tmp_path: Path) -> None:
     assert "SIGABRT" in told(lines, "failed", "Dying")["shelf"]["reason"]
     assert set(told(lines, "report", "Wordless")) == {"none"}
     assert told(lines, "unsupported", "Wordless")["shelf"]["reason"] == "no filters here"
-
-
-def test_a_second_run_does_nothing_twice(tmp_path: Path) -> None:
-    first = run(data(), CELLS, plan(tmp_path, "Exact"))
-    assert run(data(), CELLS, plan(tmp_path, "Exact")) == first
-    whole = (tmp_path / "out.jsonl").read_text().splitlines()
-    kept = [line for line in whole if json.loads(line)["what"] != "report"]
-    (tmp_path / "out.jsonl").write_text("\n".join(kept) + "\n")
-    again = run(data(), CELLS, plan(tmp_path, "Exact"))
-    assert [line["what"] for line in again] == [json.loads(line)["what"] for line in whole]
-
-
-def test_a_build_that_hangs_is_a_line_and_not_the_end(tmp_path: Path) -> None:
-    lines = run(data(), CELLS, plan(tmp_path, "Hanging", "Exact", build_seconds_max=2.0))
     assert told(lines, "failed", "Hanging")[None]["reason"] == "build: no answer within 2 s"
-    assert set(told(lines, "report", "Exact")) == {"none", "shelf"}
-
-
-def test_an_engine_whose_package_is_missing_is_a_line(tmp_path: Path) -> None:
-    lines = run(data(), CELLS[:1], plan(tmp_path, "Missing"))
     assert "Missing" in told(lines, "failed", "Missing")[None]["reason"]
 
 
-def test_two_threads_answer_every_query(tmp_path: Path) -> None:
-    lines = run(data(), CELLS, plan(tmp_path, "Exact", threads=2))
-    assert told(lines, "report", "Exact")["shelf"]["queries"] == QUERIES
+def test_a_second_run_does_nothing_twice(tmp_path: Path) -> None:
+    first = run(data(), CELLS, plan(tmp_path, "Exact", threads=2))
+    assert told(first, "report", "Exact")["shelf"]["queries"] == QUERIES
+    assert run(data(), CELLS, plan(tmp_path, "Exact", threads=2)) == first
+    whole = (tmp_path / "out.jsonl").read_text().splitlines()
+    kept = [line for line in whole if json.loads(line)["what"] != "report"]
+    (tmp_path / "out.jsonl").write_text("\n".join(kept) + "\n")
+    again = run(data(), CELLS, plan(tmp_path, "Exact", threads=2))
+    assert [line["what"] for line in again] == [json.loads(line)["what"] for line in whole]
 
 
 def test_an_engine_that_does_not_exist_is_wrong_usage(tmp_path: Path) -> None:

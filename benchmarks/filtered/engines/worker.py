@@ -51,6 +51,7 @@ class Worker:
         """Start it, on these processors only where some are named."""
         self.name = name
         self._log = log
+        self._taken: set[str] = set()
         ours, theirs = socket.socketpair()
         pinned = ["taskset", "-c", ",".join(map(str, processors))] if processors else []
         with log.open("ab") as output:
@@ -85,8 +86,10 @@ class Worker:
         return settings
 
     def take(self, name: str, questions: Sequence[Ask]) -> None:
-        """Hand over questions; UnsupportedError where the engine has no form for one."""
-        self._call("take", name, list(questions))
+        """Hand over questions, once; UnsupportedError where the engine has no form for one."""
+        if name not in self._taken:
+            self._call("take", name, list(questions))
+            self._taken.add(name)
 
     def block(self, request: BlockRequest) -> Block:
         """Ask some of the questions that were handed over."""
