@@ -25,6 +25,7 @@ from retrieval.errors import (
 )
 from retrieval.fields import Fields
 from retrieval.filters.tree import Filter
+from retrieval.kernels.compiled import use_cache
 from retrieval.limits import COUNT_MAX, within
 from retrieval.plan import DEFAULT_RECALL, Recall
 from retrieval.reader import Index, IndexStatus
@@ -104,6 +105,7 @@ def open_facedex(options: Mapping[str, Any] | None = None, **more: Any) -> Itera
         if schema.current(store) is None:
             schema.upgrade(store)
         schema.require_current(store)
+        use_cache(read.settings.home)
         yield Facedex(configuration=read, store=store)
 
 
@@ -466,6 +468,12 @@ class Facedex:
         with self.store.reading() as connection:
             space = tenants.space_of(connection, tenant)
         return check(self.store, self.index(tenant), collection=tenant, space=space)
+
+    def warm(self) -> float:
+        """Compile what searches need, unless it lies in the home already; give the seconds."""
+        from retrieval.warming import warm
+
+        return warm()
 
     # --- models ------------------------------------------------------------------------------
 

@@ -136,7 +136,7 @@ def search(view: View, question: Question) -> Answer:
     wanted = question.count if question.group_by is None else _overfetch(question)
     chosen = _plan(view, question, survivors, count=wanted)
     planned = time.perf_counter()
-    found = _carried_out(view, question.vectors, survivors, chosen, count=wanted)
+    found = carried_out(view, question.vectors, survivors, chosen, count=wanted)
     if question.group_by is not None:
         found = [
             _grouped(view, replace(question, vectors=UnitRows(query[None])), survivors, one)
@@ -174,7 +174,7 @@ def _plan(view: View, question: Question, survivors: Survivors, *, count: int) -
     return plan(count, recall=question.recall, statistics=known)
 
 
-def _carried_out(
+def carried_out(
     view: View, queries: UnitRows, survivors: Survivors, chosen: Plan, *, count: int
 ) -> list[_Found]:
     """The answers in the order of the queries."""
@@ -292,7 +292,7 @@ def _grouped(view: View, question: Question, survivors: Survivors, found: _Found
     while len(kept.ids) < question.count and fetched < survivors.total:
         fetched = min(fetched * GROUPS_OVERFETCH, survivors.total)
         further = _plan(view, question, survivors, count=fetched)
-        [found] = _carried_out(view, question.vectors, survivors, further, count=fetched)
+        [found] = carried_out(view, question.vectors, survivors, further, count=fetched)
         kept, work = _best_faces(view, found.hits), work + found.work
     hits = Hits(kept.ids[: question.count], kept.similarities[: question.count])
     return _Found(hits, work)

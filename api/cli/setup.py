@@ -13,14 +13,15 @@ ANSWER_IS_NO = 1
 @with_json
 @click.pass_obj
 def init_command(session: Session, as_json: bool) -> None:
-    """Make FACEDEX_HOME, the database and its tables; harmless when they are there."""
+    """Make FACEDEX_HOME, the database and its tables; compile what searches need."""
     with session.facedex() as facedex:
         home = facedex.settings.home
         revision = facedex.revision()
+        seconds = facedex.warm()
     emit(
-        {"home": str(home), "schema": revision},
+        {"home": str(home), "schema": revision, "compile_seconds": round(seconds, 1)},
         as_json=as_json,
-        text=f"ready: {home} (schema {revision})",
+        text=f"ready: {home} (schema {revision}; search compiled in {seconds:.1f} s)",
     )
 
 
