@@ -1,7 +1,6 @@
 """DuckDB: exact over the rows that pass, by a scan of the columns; attributes in columns.
 
-Its vss extension has to be downloaded, so there is no graph here, and vss would ignore filters
-until after the search in any case.
+Its vss extension has to be downloaded, so there is no graph here.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """FAISS IVF-RaBitQ: 1-bit codes of randomly turned vectors, refined with the exact ones.
 
 Swept over nprobe and over how many candidates are refined. A query is quantised to 4 bits, as
-RaBitQ's authors do; without (qb=0) FAISS computes with floats, which is slower.
+RaBitQ's authors do; other widths (FAISS's `qb`) are not swept.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """hnswlib: a graph with a filter that is asked, in Python, for each row that would be kept.
 
-`bytes.__getitem__` is the cheapest callable there is. Where the search meets fewer survivors
+The callable is `bytes.__getitem__` of the mask, which runs no Python code. Where the search meets fewer survivors
 than asked for, hnswlib raises instead of answering: that is an empty answer here.
 """
 

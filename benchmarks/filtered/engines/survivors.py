@@ -3,7 +3,8 @@
 What a careful user of FAISS would write, and no slower: each scalar column as the ranks of its
 distinct values plus its rows in that order, so that every leaf is a few ranges of ranks, a rare
 value is a slice, and a conjunction tests only the rows of its rarest part. Tags are posting lists.
-NULL has rank -1. A leaf of 1 % of 200,000 rows takes some 10 us, a mask of half of them 50.
+NULL has rank -1. Of 200,000 rows an equality of 1 % takes 8 us, a mask of half of them 41, an AND
+of 1 % and half 31, an AND of two halves 99 (medians of 50).
 """
 
 from bisect import bisect_left, bisect_right
