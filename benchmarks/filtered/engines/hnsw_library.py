@@ -1,7 +1,7 @@
 """hnswlib: a graph with a filter that is asked, in Python, for each row that would be kept.
 
-The callable is `bytes.__getitem__` of the mask, which runs no Python code. Where the search meets fewer survivors
-than asked for, hnswlib raises instead of answering: that is an empty answer here.
+The callable is `bytes.__getitem__` of the mask, which runs no Python code. Where the search meets
+fewer survivors than asked for, hnswlib raises instead of answering: an empty answer here.
 """
 
 from collections.abc import Sequence
