@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from retrieval.kernels.compiled import use_cache
 from retrieval.store import embedded, schema
 from retrieval.store.database import Store, open_store
 
@@ -23,14 +24,16 @@ NOT_DURABLE = {
     "max_wal_size": "256MB",
 }
 MEMORY_DISK_MIN = 4 * 2**30
+SETTINGS_KEPT = {"FACEDEX_TEST_DATA", "FACEDEX_PREDICATES"}
 _numbers = itertools.count()
 
 
-def pytest_configure() -> None:
-    """Forget the caller's settings, here and in every process that a test starts."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Forget the caller's settings, and keep what is compiled for the next process and run."""
     for name in list(os.environ):  # noqa: TID251
-        if name.startswith("FACEDEX_") and name != "FACEDEX_TEST_DATA":
+        if name.startswith("FACEDEX_") and name not in SETTINGS_KEPT:
             del os.environ[name]  # noqa: TID251
+    use_cache(config.cache.mkdir("facedex") if config.cache else REPOSITORY / ".pytest_cache")
 
 
 @pytest.fixture(scope="session")

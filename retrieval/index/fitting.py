@@ -103,7 +103,7 @@ def _queries(rows: Rows) -> tuple[Floats, Numbers]:
     count = min(len(usable), COUNTED + ASKED)
     places = random.permutation(random.choice(usable, count, replace=False))
     vectors = rows.vectors[places].astype(np.float32) * rows.scales[places, None]
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), places
+    return frozen(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), places
 
 
 def _counted(

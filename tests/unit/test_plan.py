@@ -1,158 +1,206 @@
-"""Planning: the same numbers always give the same plan, and the plan says why."""
+"""Planning: the same numbers always give the same plan, the cheapest, and the plan says why."""
 
 import subprocess
 import sys
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.index.ladder import Rung
-from retrieval.plan import (
-    SCANNED_ROWS_MAX,
-    GatherSurvivors,
-    Neighbourhood,
-    NoSurvivors,
-    ProbeLists,
-    Recall,
-    ScanSurvivors,
-    Statistics,
-    lists_may_pay,
-    plan,
+from retrieval.index.rule import Costs, Measured, Promise, Rule, Tail, measured_of
+from retrieval.plan import CERTIFIED_MISS, ERRORS_SHARE, Plan, Recall, Statistics, Strategy, plan
+from retrieval.values import Tier
+
+COSTS = Costs(
+    question=5.0,
+    row_by_code=0.01,
+    row_exactly=0.1,
+    list_ranked=0.02,
+    seen=((1.0, 0.02), (0.3, 0.05), (0.05, 0.2)),
 )
-
-LISTS, FACES_A_LIST = 1_000, 1_000
-LADDER = tuple(
-    Rung(depth=depth, lists=lists, recall=recall)
-    for depth, shares in {
-        10: (0.80, 0.97, 0.99, 1.0),
-        100: (0.60, 0.90, 0.98, 1.0),
-        1000: (0.40, 0.70, 0.97, 1.0),
-    }.items()
-    for lists, recall in zip((4, 16, 64, 256), shares, strict=True)
+MEASURED = Measured(
+    tails=(
+        Tail(chance=0.1, errors=1.0),
+        Tail(chance=0.01, errors=2.0),
+        Tail(chance=1e-3, errors=3.0),
+        Tail(chance=1e-6, errors=5.0),
+    ),
+    promises=(
+        Promise(missed=0.2, recall=0.84),
+        Promise(missed=0.05, recall=0.96),
+        Promise(missed=0.005, recall=0.99),
+    ),
+    costs=COSTS,
+    pairs=1_000_000,
 )
+RULE = Rule(np.zeros((1, 1), np.float32), MEASURED)
+RECALLS = st.floats(0.01, 1.0) | st.sampled_from(["exact", "certified"])
 
 
-def statistics(survivors_by_list: list[int], *, queries: int = 1) -> Statistics:
-    """A million faces in a thousand lists, nearest first."""
-    held = np.array(survivors_by_list + [0] * (LISTS - len(survivors_by_list)))
-    return Statistics(
-        rows=LISTS * FACES_A_LIST,
-        survivors=int(held.sum()),
-        queries=queries,
-        dimension=512,
-        near=Neighbourhood(
-            survivors=np.cumsum(held),
-            faces=np.arange(1, LISTS + 1) * FACES_A_LIST,
-            ladder=LADDER,
-        ),
-    )
+def known(survivors: int, **others: Any) -> Statistics:
+    """A million rows in a thousand lists, one query, unless told otherwise."""
+    numbers: dict[str, Any] = {
+        "rows": 1_000_000,
+        "survivors": survivors,
+        "queries": 1,
+        "dimension": 512,
+        "lists": 1_000,
+        "rule": RULE,
+        **others,
+    }
+    return Statistics(**numbers)
 
 
-def counted(survivors: int, *, queries: int = 1, rows: int = 1_000_000) -> Statistics:
-    """Only counts are known."""
-    return Statistics(rows=rows, survivors=survivors, queries=queries, dimension=512, near=None)
+def ways(chosen: Plan) -> set[Strategy]:
+    return {way for way, _ in chosen.costs_us}
 
 
 def test_a_filter_that_nothing_passes_is_answered_without_searching() -> None:
-    assert isinstance(plan(10, recall=0.95, statistics=counted(0)), NoSurvivors)
+    chosen = plan(10, recall=0.95, statistics=known(0))
+    assert (chosen.strategy, chosen.tier, chosen.cost_us) == (Strategy.NOTHING, Tier.EXACT, 0.0)
 
 
-def test_when_all_survivors_are_asked_for_they_are_all_taken() -> None:
-    assert isinstance(plan(10, recall=0.95, statistics=counted(10)), GatherSurvivors)
-
-
-@pytest.mark.parametrize("recall", ["exact", "certified", 1.0])
-def test_a_promise_of_everything_scores_every_survivor(recall: Recall) -> None:
-    chosen = plan(10, recall=recall, statistics=statistics([FACES_A_LIST] * LISTS))
-    assert isinstance(chosen, ScanSurvivors)
-
-
-def test_certified_says_that_exact_serves_it() -> None:
-    assert "certified" in plan(10, recall="certified", statistics=counted(50_000)).why
-
-
-def test_few_survivors_are_gathered_and_many_are_scanned_where_they_lie() -> None:
-    few = plan(10, recall="exact", statistics=counted(100))
-    many = plan(10, recall="exact", statistics=counted(500_000))
-    assert (type(few), type(many)) == (GatherSurvivors, ScanSurvivors)
-
-
-def test_many_queries_share_one_gathering() -> None:
-    chosen = plan(10, recall="exact", statistics=counted(500_000, queries=256))
-    assert isinstance(chosen, GatherSurvivors)
-
-
-def test_without_a_filter_the_ladder_says_how_many_lists() -> None:
-    chosen = plan(10, recall=0.95, statistics=statistics([FACES_A_LIST] * LISTS))
-    assert isinstance(chosen, ProbeLists)
-    assert chosen.lists == 16
-
-
-def test_higher_recall_and_more_neighbours_need_more_lists() -> None:
-    everything = statistics([FACES_A_LIST] * LISTS)
-    plans = [
-        plan(count, recall=recall, statistics=everything)
-        for count, recall in ((10, 0.70), (10, 0.95), (100, 0.95), (1000, 0.95))
-    ]
-    assert [one.lists for one in plans if isinstance(one, ProbeLists)] == [4, 16, 64, 64]
-
-
-def test_the_same_share_of_survivors_is_probed_when_near_and_scanned_when_far() -> None:
-    near = statistics([FACES_A_LIST] * 100)
-    far = statistics([0] * 900 + [FACES_A_LIST] * 100)
-    assert near.survivors == far.survivors
-    assert isinstance(plan(10, recall=0.95, statistics=near), ProbeLists)
-    chosen = plan(10, recall=0.95, statistics=far)
-    assert isinstance(chosen, ScanSurvivors)
-    assert "near the query" in chosen.why
-
-
-def test_a_filter_spread_evenly_needs_a_deeper_rung() -> None:
-    chosen = plan(10, recall=0.95, statistics=statistics([FACES_A_LIST // 10] * LISTS))
-    assert isinstance(chosen, ProbeLists)
-    assert chosen.lists == 64
-
-
-def test_lists_that_would_hold_most_survivors_anyway_are_not_asked() -> None:
-    own_corner = statistics([FACES_A_LIST] * 20)
-    assert not isinstance(plan(10, recall=0.95, statistics=own_corner), ProbeLists)
-
-
-def test_a_few_dead_rows_do_not_cost_a_rung() -> None:
-    chosen = plan(10, recall=0.95, statistics=statistics([FACES_A_LIST - 20] * LISTS))
-    assert isinstance(chosen, ProbeLists)
-    assert chosen.lists == 16
-
-
-def test_lists_are_not_even_looked_at_for_few_survivors_or_exact_answers() -> None:
-    many = SCANNED_ROWS_MAX + 1
-    assert lists_may_pay(0.95, survivors=many, ladder=LADDER)
-    assert not lists_may_pay(0.95, survivors=many - 1, ladder=LADDER)
-    assert not lists_may_pay("exact", survivors=many, ladder=LADDER)
-    assert not lists_may_pay(0.95, survivors=many, ladder=())
-
-
-@given(
-    held=st.lists(st.integers(0, FACES_A_LIST), max_size=LISTS),
-    count=st.integers(1, 10_000),
-    recall=st.floats(0.01, 1.0) | st.sampled_from(["exact", "certified"]),
-    queries=st.integers(1, 1_000),
-)
-def test_every_question_has_one_plan_with_a_reason(
-    held: list[int], count: int, recall: Recall, queries: int
+@pytest.mark.parametrize("recall", [0.5, 0.95, 1.0, "certified", "exact"])
+@pytest.mark.parametrize("survivors", [1, 9, 10])
+def test_when_all_survivors_are_asked_for_they_are_all_scored(
+    survivors: int, recall: Recall
 ) -> None:
-    known = statistics(held, queries=queries)
-    chosen = plan(count, recall=recall, statistics=known)
-    assert chosen == plan(count, recall=recall, statistics=known)
-    assert chosen.why
-    if isinstance(chosen, ProbeLists):
-        assert known.near is not None
-        assert known.near.survivors[chosen.lists - 1] > 0
+    chosen = plan(10, recall=recall, statistics=known(survivors))
+    assert (chosen.strategy, chosen.tier) == (Strategy.SCORE, Tier.EXACT)
+    assert "all of them are asked for" in chosen.why
+
+
+def test_exact_and_a_snapshot_without_codes_know_only_exact_ways() -> None:
+    asked = plan(10, recall="exact", statistics=known(500_000))
+    unbuilt = plan(10, recall=0.95, statistics=known(500_000, rule=None, lists=0))
+    assert ways(asked) == ways(unbuilt) == {Strategy.SCORE}
+    assert asked.tier is unbuilt.tier is Tier.EXACT
+    assert "an exact answer is asked for" in asked.why
+    assert "nothing was built yet" in unbuilt.why
+    many = plan(10, recall="exact", statistics=known(500_000, queries=256))
+    assert (many.strategy, many.tier) == (Strategy.MULTIPLY, Tier.EXACT)
+
+
+def test_few_survivors_are_scored_more_are_scanned_and_many_are_probed() -> None:
+    chosen = [
+        plan(10, recall=0.95, statistics=known(count)).strategy for count in (50, 5_000, 1_000_000)
+    ]
+    assert chosen == [Strategy.SCORE, Strategy.SCAN, Strategy.PROBE]
+
+
+def test_certified_never_leaves_a_list_out() -> None:
+    chosen = plan(10, recall="certified", statistics=known(1_000_000))
+    assert (chosen.strategy, chosen.tier) == (Strategy.SCAN, Tier.CERTIFIED)
+    assert ways(chosen) == {Strategy.SCORE, Strategy.SCAN}
+    assert chosen.errors == RULE.errors_for(CERTIFIED_MISS / 10) == 5.0
+
+
+def test_certified_answers_that_are_cheaper_exactly_are_exact() -> None:
+    chosen = plan(10, recall="certified", statistics=known(50))
+    assert (chosen.strategy, chosen.tier) == (Strategy.SCORE, Tier.EXACT)
+
+
+@pytest.mark.parametrize(
+    ("recall", "missed"), [(0.5, 0.2), (0.84, 0.2), (0.9, 0.05), (0.97, 0.005)]
+)
+def test_probing_may_miss_the_largest_share_whose_measured_recall_is_enough(
+    recall: float, missed: float
+) -> None:
+    chosen = plan(10, recall=recall, statistics=known(1_000_000))
+    assert (chosen.strategy, chosen.tier) == (Strategy.PROBE, Tier.CALIBRATED)
+    assert chosen.missed == missed
+    assert chosen.errors == RULE.errors_for(ERRORS_SHARE * missed)
+
+
+def test_a_recall_that_no_share_gave_is_not_probed() -> None:
+    chosen = plan(10, recall=0.995, statistics=known(1_000_000))
+    assert (chosen.strategy, chosen.tier) == (Strategy.SCAN, Tier.CALIBRATED)
+    assert (chosen.missed, chosen.errors) == (0.0, RULE.errors_for(ERRORS_SHARE * 0.005))
+    everything = plan(10, recall=1.0, statistics=known(1_000_000))
+    assert everything.errors == 5.0
+
+
+def test_one_list_is_not_probed() -> None:
+    assert Strategy.PROBE not in ways(plan(10, recall=0.5, statistics=known(1_000, lists=1)))
+
+
+def test_a_filter_that_leaves_few_expects_more_of_them_to_be_looked_at() -> None:
+    def cost(survivors: int) -> float:
+        chosen = plan(10, recall=0.95, statistics=known(survivors))
+        return dict(chosen.costs_us)[Strategy.PROBE]
+
+    # 20 % of a twentieth are fewer rows than 2 % of all, but by far not a twentieth as many.
+    assert cost(1_000_000) > cost(50_000) > 0.4 * cost(1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("chance", "errors"),
+    [(0.5, 1.0), (0.1, 1.0), (0.09, 2.0), (0.01, 2.0), (1e-3, 3.0), (1e-4, 5.0), (1e-9, 5.0)],
+)
+def test_errors_are_allowed_for_so_that_they_are_exceeded_no_more_often_than_asked(
+    chance: float, errors: float
+) -> None:
+    assert RULE.errors_for(chance) == errors
+
+
+def test_what_a_manifest_keeps_of_a_rule_comes_back_as_it_was() -> None:
+    def as_json(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: as_json(one) for name, one in value.items()}
+        return [as_json(one) for one in value] if isinstance(value, list | tuple) else value
+
+    assert measured_of(as_json(asdict(MEASURED))) == MEASURED
+
+
+COSTS_OF_ANY_MACHINE = st.builds(
+    Costs,
+    question=st.floats(0, 100),
+    row_by_code=st.floats(1e-4, 1),
+    row_exactly=st.floats(1e-3, 10),
+    list_ranked=st.floats(0, 1),
+    seen=st.just(()) | st.just(((1.0, 0.01), (0.05, 0.3))),
+)
+
+
+@st.composite
+def any_statistics(draw: st.DrawFn) -> Statistics:
+    rows = draw(st.integers(1, 10**8))
+    costs = draw(st.none() | COSTS_OF_ANY_MACHINE)
+    return known(
+        int(draw(st.floats(0, 1)) * rows),
+        rows=rows,
+        queries=draw(st.integers(1, 1_000)),
+        dimension=draw(st.sampled_from([8, 128, 512, 1024])),
+        lists=draw(st.sampled_from([1, 64, 4096])),
+        rule=None if costs is None else Rule(RULE.chances, replace(MEASURED, costs=costs)),
+    )
+
+
+@given(numbers=any_statistics(), count=st.integers(1, 10_000), recall=RECALLS)
+def test_every_question_has_one_plan_with_a_reason_the_cheapest_of_its_ways(
+    numbers: Statistics, count: int, recall: Recall
+) -> None:
+    chosen = plan(count, recall=recall, statistics=numbers)
+    assert chosen == plan(count, recall=recall, statistics=replace(numbers))
+    assert chosen.reason
+    assert f"{numbers.survivors:,} of {numbers.rows:,} rows pass" in chosen.why
+    assert chosen.cost_us == min((cost for _, cost in chosen.costs_us), default=0.0)
+    assert all(cost >= 0 for _, cost in chosen.costs_us)
+    assert (chosen.strategy is Strategy.NOTHING) == (numbers.survivors == 0)
+    assert (Strategy.MULTIPLY in ways(chosen)) == (numbers.queries > 1 and numbers.survivors > 0)
+    promised = {"exact": Tier.EXACT, "certified": Tier.CERTIFIED}.get(str(recall), Tier.CALIBRATED)
+    guesses = chosen.strategy in {Strategy.SCAN, Strategy.PROBE}
+    assert chosen.tier is (promised if guesses else Tier.EXACT)
+    assert not (guesses and promised is Tier.EXACT)
+    assert (chosen.errors > 0) or not guesses
+    assert (chosen.missed > 0) == (chosen.strategy is Strategy.PROBE)
 
 
 def test_planning_loads_nothing_heavy() -> None:
     program = "import sys, retrieval.plan; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert {"faiss", "pyarrow", "sqlalchemy"}.isdisjoint(done.stdout.decode().split())
+    heavy = {"faiss", "pyarrow", "sqlalchemy", "numba", "llvmlite", "retrieval.search"}
+    assert heavy.isdisjoint(done.stdout.decode().split())
