@@ -8,12 +8,20 @@ are ordered by similarity, then by id; the heap's first place holds the last of 
 import numpy as np
 
 from retrieval.kernels.compiled import inlined, kernel
-from retrieval.kernels.lanes import fetch, half_as_double, half_as_float, half_product, lowest
+from retrieval.kernels.lanes import (
+    fetch,
+    half_as_double,
+    half_as_float,
+    half_product,
+    half_sums,
+    lowest,
+)
 
 # Two float32 sums of unit vectors differ by some 1e-7: below the worst of the heap by more than
 # this, a row is out; else float64 decides.
 SLACK = np.float32(2e-6)
 LINE = 32  # half floats of a cache line
+EIGHT = 8  # doubles of a processor's vector
 AHEAD = 3  # rows whose cache lines are asked for before they are needed
 
 
@@ -45,6 +53,18 @@ def cosine(rows, start, probe):
     query, wide, square = probe
     dimension = len(query)
     width = len(wide) // 3
+    if dimension % EIGHT == 0 and width > EIGHT:
+        dot, squares = half_sums(rows, start, wide, dimension)
+    else:
+        dot, squares = _plain_sums(rows, start, wide, dimension)
+    length = np.sqrt(squares) * np.sqrt(square)
+    return min(max(dot / length, -1.0), 1.0)
+
+
+@inlined
+def _plain_sums(rows, start, wide, dimension):
+    """`half_sums` for rows that are not made of whole vectors of the processor."""
+    width = len(wide) // 3
     products, squares = wide[width : 2 * width], wide[2 * width :]
     for place in range(dimension):
         value = half_as_double(rows[start + place])
@@ -53,9 +73,7 @@ def cosine(rows, start, probe):
     for place in range(dimension, width):
         products[place] = 0.0
         squares[place] = 0.0
-    dot = summed(products, width)
-    length = np.sqrt(summed(squares, width)) * np.sqrt(square)
-    return min(max(dot / length, -1.0), 1.0)
+    return summed(products, width), summed(squares, width)
 
 
 @inlined

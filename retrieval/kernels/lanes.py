@@ -4,6 +4,8 @@ LLVM lowers them to whatever the processor has: with AVX-512 VPOPCNTDQ and F16C 
 instructions. Half floats need F16C (x86-64-v3) or Arm.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -11,12 +13,13 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
-F32 = ir.FloatType()
+F32, F64 = ir.FloatType(), ir.DoubleType()
 HALF = ir.HalfType()
 WORDS_AT_ONCE = 8
 HALVES_AT_ONCE = 16
 ROWS_AT_ONCE = 8
-EIGHT_FLOATS = ir.VectorType(F32, 8)
+EIGHT_HALVES, EIGHT_FLOATS, EIGHT_DOUBLES = (ir.VectorType(item, 8) for item in (HALF, F32, F64))
+DOUBLES_AT_ONCE = 8
 FOUR_BITS_MAX = 15
 
 
@@ -272,6 +275,85 @@ def _sum_of_lanes(builder: Any, vector: Any) -> Any:
             builder.shuffle_vector(vector, undefined, high),
         )
     return builder.extract_element(vector, I32(0))
+
+
+@intrinsic
+def half_sums(typingctx: Any, rows: Any, start: Any, wide: Any, dimension: Any) -> Any:  # noqa: ARG001
+    """Inner product with a query and sum of squares of a row of half floats, both float64.
+
+    Summed by halves: element i and i + width / 2, then those by quarters, ..., as if the row were
+    filled up with zeros to the width, a power of two.
+
+    Args:
+        rows: (n,) uint16, the bits of half floats; the row begins at `start`.
+        start: int64.
+        wide: (3 width,) float64: a query, then room for sums.
+        dimension: int64, a multiple of 8, above width / 2 and at least 16.
+    """
+    result = types.UniTuple(types.float64, 2)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows_data = _data(context, builder, signature.args[0], args[0])
+        wide_array = context.make_array(signature.args[2])(context, builder, args[2])
+        width = builder.udiv(wide_array.nitems, I64(3))
+        half = builder.lshr(width, I64(1))
+        rooms = [builder.gep(wide_array.data, [builder.mul(width, I64(n))]) for n in (1, 2)]
+        begin = builder.gep(rows_data, [args[1]])
+
+        def loaded(at: Any) -> tuple[Any, Any]:
+            bits = _vector_at(builder, begin, at, I16, DOUBLES_AT_ONCE, 2)
+            value = builder.fpext(
+                builder.fpext(builder.bitcast(bits, EIGHT_HALVES), EIGHT_FLOATS), EIGHT_DOUBLES
+            )
+            query = _vector_at(builder, wide_array.data, at, F64, DOUBLES_AT_ONCE, 8)
+            return builder.fmul(value, query), builder.fmul(value, value)
+
+        def kept(at: Any, sums: Any) -> None:
+            for room, value in zip(rooms, sums, strict=True):
+                place = builder.bitcast(builder.gep(room, [at]), EIGHT_DOUBLES.as_pointer())
+                builder.store(value, place, align=8)
+
+        both = builder.udiv(builder.sub(args[3], half), I64(DOUBLES_AT_ONCE))
+        with cgutils.for_range(builder, both) as loop:
+            at = builder.mul(loop.index, I64(DOUBLES_AT_ONCE))
+            pairs = zip(loaded(at), loaded(builder.add(at, half)), strict=True)
+            kept(at, [builder.fadd(one, other) for one, other in pairs])
+        whole = builder.udiv(half, I64(DOUBLES_AT_ONCE))
+        with cgutils.for_range(builder, builder.sub(whole, both)) as loop:
+            at = builder.mul(builder.add(both, loop.index), I64(DOUBLES_AT_ONCE))
+            kept(at, loaded(at))
+        sums = [_summed_by_halves(builder, room, half) for room in rooms]
+        return context.make_tuple(builder, signature.return_type, sums)
+
+    return result(rows, types.int64, wide, types.int64), codegen
+
+
+def _summed_by_halves(builder: Any, data: Any, length: Any) -> Any:
+    """The sum of a power of two of doubles, at least eight, which are used up."""
+    left = cgutils.alloca_once_value(builder, length)
+    with _while_above(builder, left, DOUBLES_AT_ONCE):
+        half = builder.lshr(builder.load(left), I64(1))
+        builder.store(half, left)
+        with cgutils.for_range(builder, builder.udiv(half, I64(DOUBLES_AT_ONCE))) as loop:
+            at = builder.mul(loop.index, I64(DOUBLES_AT_ONCE))
+            one = _vector_at(builder, data, at, F64, DOUBLES_AT_ONCE, 8)
+            other = _vector_at(builder, data, builder.add(at, half), F64, DOUBLES_AT_ONCE, 8)
+            place = builder.bitcast(builder.gep(data, [at]), EIGHT_DOUBLES.as_pointer())
+            builder.store(builder.fadd(one, other), place, align=8)
+    return _sum_of_lanes(builder, _vector_at(builder, data, I64(0), F64, DOUBLES_AT_ONCE, 8))
+
+
+@contextmanager
+def _while_above(builder: Any, held: Any, least: int) -> Iterator[None]:
+    """A loop that goes on while a number in memory is above another."""
+    condition, body, after = (builder.append_basic_block(name) for name in ("if", "do", "end"))
+    builder.branch(condition)
+    builder.position_at_end(condition)
+    builder.cbranch(builder.icmp_unsigned(">", builder.load(held), I64(least)), body, after)
+    builder.position_at_end(body)
+    yield
+    builder.branch(condition)
+    builder.position_at_end(after)
 
 
 @intrinsic
