@@ -73,8 +73,8 @@ def encoded(vectors: HalfRows | Floats, scales: Floats, frame: Frame) -> Codes:
     for begin in range(0, len(vectors), BLOCK_ROWS):
         part = slice(begin, begin + BLOCK_ROWS)
         block = vectors[part].astype(np.float32)
-        block *= scales[part, None]
         np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        block *= scales[part, None]
         block -= frame.mean
         factors[part, 1] = block @ frame.mean
         block = block @ rotation

@@ -129,8 +129,9 @@ def _counted(
         lengths.append(estimated(query, parts.frame.arrays, parts.codes.arrays, estimate))
     for begin, end in _blocks(parts):
         block = parts.rows.vectors[begin:end].astype(np.float32)
+        np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         block *= parts.rows.scales[begin:end, None]
-        similarities = queries @ np.nan_to_num(block, copy=False).T
+        similarities = queries @ block.T
         for number, place in enumerate(places):
             allowed = usable[begin:end].copy()
             if begin <= place < end:

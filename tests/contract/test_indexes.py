@@ -1,189 +1,189 @@
 """The facts that every way of searching rows keeps, each against an oracle in plain numpy."""
 
-from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from retrieval.index.exact import PADDING, FlatIndex, Hits, Mask, Rows, gather, scales_of, surviving
-from retrieval.index.ivf import ListIndex, Lists, assigned, padded, trained_centroids
-from retrieval.values import UnitRows, unit_rows
+from retrieval.index.exact import Mask, cosines
+from retrieval.values import unit_rows
+from tests.engines import EXACT_WAYS, WAYS, Engine, engine
 from tests.galleries import clustered_vectors
 
 ROWS, DIMENSION, LISTS = 6_000, 32, 64
-PROBED = {"exact": LISTS, "lists": 24}
-
-
-@dataclass(frozen=True)
-class Fixture:
-    """Rows in lists, as a snapshot holds them, and the three ways to search them."""
-
-    rows: Rows
-    lists: Lists
-
-    def search(self, kind: str, queries: UnitRows, *, count: int, survivors: Mask) -> list[Hits]:
-        match kind:
-            case "gather":
-                return gather(self.rows, queries, count=count, survivors=survivors)
-            case "flat":
-                return FlatIndex(self.rows).nearest(queries, count=count, survivors=survivors)
-            case _:
-                index = ListIndex(self.rows, self.lists)
-                probed = index.nearness(queries)[:, : PROBED[kind]]
-                return index.nearest(queries, count=count, survivors=survivors, probed=probed)
-
-    def truth(self, query: npt.NDArray[np.float32], survivors: Mask, count: int) -> list[int]:
-        """Ids of the nearest survivors, by (similarity descending, id)."""
-        vectors = self.rows.vectors[survivors].astype(np.float64)
-        similarities = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
-        ids = self.rows.ids[survivors]
-        return [int(i) for i in ids[np.lexsort((ids, -similarities))][:count]]
-
-
-def indexed(vectors: npt.NDArray[np.float16], *, lists: int) -> Fixture:
-    """Rows as a snapshot orders them, ids counted downwards so that they follow no order."""
-    centroids = trained_centroids(vectors.astype(np.float32), lists=lists)
-    numbers = assigned(vectors, centroids)
-    sizes = np.bincount(numbers, minlength=lists)
-    made = Lists(centroids, sizes)
-    order = np.argsort(numbers, kind="stable")
-    ids = np.full(made.offsets[-1], PADDING)
-    stored = np.zeros((len(ids), vectors.shape[1]), "<f2")
-    begins = np.cumsum(sizes) - sizes
-    places = np.arange(len(order)) + (made.offsets[:-1] - begins)[numbers[order]]
-    ids[places] = 10 * len(vectors) - order
-    stored[places] = vectors[order]
-    return Fixture(Rows(ids, scales_of(stored), stored), made)
-
-
 VECTORS = clustered_vectors(ROWS, dimension=DIMENSION).astype("<f2")
-STORED = indexed(VECTORS, lists=LISTS)
 QUERIES = unit_rows(clustered_vectors(40, dimension=DIMENSION, seed=0)[::-1] + np.float32(0.01))
-EVERYTHING = STORED.rows.usable
-random = np.random.default_rng(5)
-HALF, FEW = (EVERYTHING & (random.random(len(EVERYTHING)) < share) for share in (0.5, 0.002))
-KINDS = ("gather", "flat", "exact", "lists")
-EXACT_KINDS = ("gather", "flat", "exact")
-Masks = pytest.mark.parametrize("survivors", [EVERYTHING, HALF, FEW], ids=["all", "half", "few"])
+every_way = pytest.mark.parametrize("way", WAYS)
+exact_ways = pytest.mark.parametrize("way", EXACT_WAYS)
+shares = pytest.mark.parametrize("share", [1.0, 0.5, 0.002])
 
 
-@pytest.mark.parametrize("kind", EXACT_KINDS)
-@Masks
-def test_exact_kinds_give_the_true_neighbours_in_order(kind: str, survivors: Mask) -> None:
-    found = STORED.search(kind, QUERIES, count=10, survivors=survivors)
-    for query, hits in zip(QUERIES, found, strict=True):
-        assert hits.ids.tolist() == STORED.truth(query, survivors, 10)
+@pytest.fixture(scope="module")
+def stored() -> Engine:
+    """Six thousand rows in 64 lists."""
+    return engine(VECTORS, lists=LISTS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("survivors", [EVERYTHING, HALF], ids=["all", "half"])
-def test_95_percent_of_the_true_neighbours_are_found(kind: str, survivors: Mask) -> None:
-    found = STORED.search(kind, QUERIES, count=10, survivors=survivors)
-    shares = [
-        len(set(hits.ids.tolist()) & set(STORED.truth(query, survivors, 10))) / 10
-        for query, hits in zip(QUERIES, found, strict=True)
+def passing(made: Engine, share: float) -> Mask:
+    """Some of the rows that can be found."""
+    random = np.random.default_rng(5)
+    mask: Mask = made.rows.usable & (random.random(len(made.rows.ids)) < share)
+    return mask
+
+
+@exact_ways
+@shares
+def test_exact_ways_give_the_true_neighbours_in_order(
+    stored: Engine, way: str, share: float
+) -> None:
+    survivors = passing(stored, share)
+    for query in QUERIES:
+        hits = stored.search(way, query, count=10, survivors=survivors)
+        assert hits.ids.tolist() == stored.truth(query, survivors, 10)
+
+
+@every_way
+@shares
+def test_95_percent_of_the_true_neighbours_are_found(
+    stored: Engine, way: str, share: float
+) -> None:
+    survivors = passing(stored, share)
+    found = [
+        len(
+            set(stored.search(way, query, count=10, survivors=survivors).ids.tolist())
+            & set(stored.truth(query, survivors, 10))
+        )
+        for query in QUERIES
     ]
-    assert fmean(shares) >= 0.95
+    assert fmean(found) >= 0.95 * 10
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@Masks
-def test_scores_are_true_rows_survive_and_no_face_comes_twice(kind: str, survivors: Mask) -> None:
-    vector_of = dict(zip(STORED.rows.ids.tolist(), STORED.rows.vectors, strict=True))
-    allowed = set(STORED.rows.ids[survivors].tolist())
-    for query, hits in zip(
-        QUERIES, STORED.search(kind, QUERIES, count=25, survivors=survivors), strict=True
-    ):
-        assert len(set(hits.ids.tolist())) == len(hits.ids)
-        assert set(hits.ids.tolist()) <= allowed
-        stored = np.array([vector_of[face] for face in hits.ids.tolist()], np.float64)
-        true = stored.reshape(-1, DIMENSION) @ query.astype(np.float64)
-        true /= np.linalg.norm(stored.reshape(-1, DIMENSION), axis=1)
-        assert hits.similarities == pytest.approx(true, abs=1e-6)
+@every_way
+@shares
+def test_scores_are_true_to_the_bit_rows_survive_and_no_face_comes_twice(
+    stored: Engine, way: str, share: float
+) -> None:
+    survivors = passing(stored, share)
+    row_of = {int(face): row for row, face in enumerate(stored.rows.ids) if survivors[row]}
+    for query in QUERIES:
+        hits = stored.search(way, query, count=25, survivors=survivors)
+        faces = hits.ids.tolist()
+        assert len(set(faces)) == len(faces) == min(25, len(row_of))
+        assert set(faces) <= row_of.keys()
+        vectors = stored.rows.vectors[[row_of[face] for face in faces]]
+        assert hits.similarities.tolist() == cosines(vectors, query).tolist()
+        wide, asked = vectors.astype(np.float64), query.astype(np.float64)
+        true = wide @ asked / np.linalg.norm(wide, axis=1) / np.linalg.norm(asked)
+        assert hits.similarities == pytest.approx(true, abs=1e-12)
+        order = list(zip(-hits.similarities, faces, strict=True))
+        assert order == sorted(order)
 
 
-@pytest.mark.parametrize("kind", EXACT_KINDS)
-def test_asking_for_more_than_there_is_gives_each_survivor_once(kind: str) -> None:
-    [hits] = STORED.search(kind, UnitRows(QUERIES[:1]), count=500, survivors=FEW)
-    assert sorted(hits.ids.tolist()) == sorted(STORED.rows.ids[FEW].tolist())
+@every_way
+def test_asking_for_more_than_there_is_gives_each_survivor_once(stored: Engine, way: str) -> None:
+    few = passing(stored, 0.002)
+    hits = stored.search(way, QUERIES[0], count=500, survivors=few)
+    assert sorted(hits.ids.tolist()) == sorted(stored.rows.ids[few].tolist())
 
 
-@pytest.mark.parametrize("kind", EXACT_KINDS)
-def test_nothing_is_found_where_nothing_survives(kind: str) -> None:
-    none = np.zeros_like(EVERYTHING)
-    assert [len(hits.ids) for hits in STORED.search(kind, QUERIES, count=3, survivors=none)] == (
-        [0] * len(QUERIES)
-    )
+@every_way
+def test_nothing_is_found_where_nothing_survives(stored: Engine, way: str) -> None:
+    none = np.zeros_like(stored.rows.usable)
+    assert len(stored.search(way, QUERIES[0], count=3, survivors=none).ids) == 0
 
 
-@pytest.mark.parametrize("kind", EXACT_KINDS)
-def test_equal_vectors_are_ordered_by_face_id_however_many_there_are(kind: str) -> None:
-    vectors = np.repeat(VECTORS[:3], 500, axis=0)
-    stored = indexed(vectors, lists=4)
-    queries = unit_rows(VECTORS[:3])
-    index = ListIndex(stored.rows, stored.lists)
-    for place, query in enumerate(queries):
-        wanted = stored.truth(query, stored.rows.usable, 20)
-        if kind == "exact":
-            # Lists promise no order among equals beyond what they fetch.
-            probed = index.nearness(queries)
-            hits = index.nearest(queries, count=20, survivors=stored.rows.usable, probed=probed)[
-                place
-            ]
-            assert len(hits.ids) == 20
-            assert hits.similarities == pytest.approx(np.ones(20), abs=1e-3)
-        else:
-            hits = stored.search(kind, queries, count=20, survivors=stored.rows.usable)[place]
-            assert hits.ids.tolist() == wanted
+@every_way
+def test_a_filter_that_keeps_only_what_is_far_still_fills_the_answer(
+    stored: Engine, way: str
+) -> None:
+    for query in QUERIES[:10]:
+        far = stored.rows.usable & (stored.rows.vectors.astype(np.float32) @ query < -0.2)
+        hits = stored.search(way, query, count=10, survivors=far)
+        assert len(hits.ids) == 10
+        assert set(hits.ids.tolist()) <= set(stored.rows.ids[far].tolist())
 
 
-@pytest.mark.parametrize("kind", ["gather", "flat"])
-def test_vectors_that_are_no_unit_vectors_are_still_ranked_by_cosine(kind: str) -> None:
-    lengths = np.random.default_rng(1).uniform(0.2, 3.0, (len(VECTORS), 1))
-    stored = indexed((VECTORS * lengths).astype("<f2"), lists=8)
-    for query, hits in zip(
-        QUERIES, stored.search(kind, QUERIES, count=10, survivors=stored.rows.usable), strict=True
-    ):
-        assert hits.ids.tolist() == stored.truth(query, stored.rows.usable, 10)
+@exact_ways
+def test_equal_vectors_are_ordered_by_face_id_however_many_there_are(way: str) -> None:
+    vectors = np.repeat(VECTORS[:3], 700, axis=0)
+    made = engine(vectors, lists=4)
+    for query in unit_rows(VECTORS[:3]):
+        hits = made.search(way, query, count=20, survivors=made.rows.usable)
+        assert hits.ids.tolist() == made.truth(query, made.rows.usable, 20)
+        assert hits.similarities == pytest.approx(np.ones(20), abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_rows_that_point_nowhere_are_no_survivors(kind: str) -> None:
+@exact_ways
+def test_vectors_that_are_no_unit_vectors_are_still_ranked_by_cosine(way: str) -> None:
+    lengths = np.random.default_rng(1).uniform(0.2, 3.0, (2_000, 1))
+    made = engine(VECTORS[:2_000] * lengths, lists=8)
+    for query in QUERIES:
+        hits = made.search(way, query, count=10, survivors=made.rows.usable)
+        assert hits.ids.tolist() == made.truth(query, made.rows.usable, 10)
+
+
+@every_way
+def test_rows_that_point_nowhere_are_no_survivors(way: str) -> None:
     vectors = VECTORS[:500].copy()
     vectors[7] = 0
     vectors[8] = np.nan
-    rows = Rows(np.arange(500), scales_of(vectors), vectors)
-    assert np.flatnonzero(~rows.usable).tolist() == [7, 8]
-    stored = Fixture(rows, Lists(np.zeros((1, DIMENSION), np.float32), np.array([500])))
-    for hits in stored.search(kind, QUERIES, count=500, survivors=rows.usable):
-        assert sorted(hits.ids.tolist()) == [i for i in range(500) if i not in (7, 8)]
+    vectors[9] = np.inf
+    made = engine(vectors, lists=1)
+    lost = set(made.rows.ids[~made.rows.usable].tolist()) - {-1}
+    assert lost == {5000 - 7, 5000 - 8, 5000 - 9}
+    for query in QUERIES[:5]:
+        hits = made.search(way, query, count=600, survivors=made.rows.usable)
+        assert len(hits.ids) == 497
+        assert lost.isdisjoint(hits.ids.tolist())
+        assert np.isfinite(hits.similarities).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_hit_has_the_same_similarity_to_the_bit_in_every_company(kind: str) -> None:
-    [alone] = gather(STORED.rows, UnitRows(QUERIES[:1]), count=10, survivors=EVERYTHING)
-    together = STORED.search(kind, QUERIES, count=50, survivors=EVERYTHING)[0]
-    known = dict(zip(together.ids.tolist(), together.similarities.tolist(), strict=True))
-    shared = [face for face in alone.ids.tolist() if face in known]
-    assert len(shared) >= 8
-    similarity_of = dict(zip(alone.ids.tolist(), alone.similarities.tolist(), strict=True))
-    assert [known[face] for face in shared] == [similarity_of[face] for face in shared]
+@every_way
+def test_what_an_earlier_search_left_in_the_heap_counts(stored: Engine, way: str) -> None:
+    if way == "gather":
+        pytest.skip("it has no heap")
+    half = np.arange(len(stored.rows.ids)) % 2 == 0
+    first, second = stored.rows.usable & half, stored.rows.usable & ~half
+    for query in QUERIES[:10]:
+        for count in (1, 2, 10, 11):
+            heap = (np.empty(count), np.empty(count, np.int64))
+            kept = WAYS[way](stored, query, first, heap, 0)
+            kept = WAYS[way](stored, query, second, heap, kept)
+            assert kept == count
+            order = list(zip(-heap[0], heap[1].tolist(), strict=True))
+            assert order == sorted(order)
+            if way in EXACT_WAYS:
+                assert heap[1].tolist() == stored.truth(query, stored.rows.usable, count)
 
 
-def test_hits_that_faiss_should_not_have_given_are_dropped() -> None:
-    survivors = np.array([True, False, True, False])
-    assert surviving(np.array([3, -1, 2, 1, 0, -1]), survivors).tolist() == [2, 0]
+@every_way
+def test_a_search_writes_into_nothing_but_its_heap(stored: Engine, way: str) -> None:
+    survivors = passing(stored, 0.5)
+    query = QUERIES[0].copy()
+    before = (stored.rows.vectors.tobytes(), stored.parts.codes.words.tobytes())
+    one = stored.search(way, query, count=10, survivors=survivors)
+    again = stored.search(way, query, count=10, survivors=survivors)
+    assert one.ids.tolist() == again.ids.tolist()
+    assert one.similarities.tolist() == again.similarities.tolist()
+    assert before == (stored.rows.vectors.tobytes(), stored.parts.codes.words.tobytes())
+    assert query.tobytes() == QUERIES[0].tobytes()
 
 
-def test_lists_begin_at_whole_words_of_a_bitmap() -> None:
-    assert (STORED.lists.offsets % 64 == 0).all()
-    assert np.diff(STORED.lists.offsets).tolist() == padded(STORED.lists.sizes).tolist()
+def test_lists_begin_at_whole_words_of_a_bitmap(stored: Engine) -> None:
+    lists = stored.parts.lists
+    assert (lists.offsets % 64 == 0).all()
+    assert np.diff(lists.offsets).tolist() == (-(-lists.sizes // 64) * 64).tolist()
+    assert (lists.words * 64 == lists.offsets).all()
 
 
-def test_survivors_are_counted_by_list() -> None:
-    index = ListIndex(STORED.rows, STORED.lists)
-    begins, ends = STORED.lists.offsets[:-1], STORED.lists.offsets[1:]
-    wanted = [int(HALF[begin:end].sum()) for begin, end in zip(begins, ends, strict=True)]
-    assert index.survivors_by_list(HALF).tolist() == wanted
+def test_looking_into_the_nearest_lists_only_leaves_most_rows_alone(stored: Engine) -> None:
+    missed = stored.rule.missed_for(0.8)
+    assert missed is not None
+    words = np.packbits(stored.rows.usable, bitorder="little").view(np.uint64)
+    sizes = stored.parts.lists.sizes
+    sizes.setflags(write=False)
+    words.setflags(write=False)
+    seen = [
+        stored.parts.by_lists(query, words, sizes, stored.rule, missed).seen for query in QUERIES
+    ]
+    assert fmean(seen) < 0.6 * ROWS
