@@ -97,9 +97,10 @@ def plan(count: int, *, recall: Recall, statistics: Statistics) -> Plan:
     missed = known.rule.missed_for(share)
     if missed is not None and known.lists > 1:
         exact[Strategy.PROBE] = _probe_cost(count, known, costs)
-    allowed = max(1.0 - share, 1e-6) if missed is None else missed
-    errors = known.rule.errors_for(ERRORS_SHARE * allowed)
-    return _cheapest(known, exact, tier=Tier.CALIBRATED, errors=errors, missed=allowed)
+    # Where no list is left out, all that may be missed is left to errors.
+    allowed = max(1.0 - share, 1e-6) if missed is None else ERRORS_SHARE * missed
+    errors = known.rule.errors_for(allowed)
+    return _cheapest(known, exact, tier=Tier.CALIBRATED, errors=errors, missed=missed or 0.0)
 
 
 def _why_exact(recall: Recall) -> str:

@@ -196,7 +196,9 @@ def _promised(
     parts: Fitted, rule: Rule, queries: Floats, places: Numbers
 ) -> tuple[tuple[Promise, ...], tuple[tuple[float, float], ...]]:
     """The recall of each share missed, and the share of survivors that was looked at."""
-    worst = dict.fromkeys(MISSED, 1.0)
+    worst: dict[
+        float, float
+    ] = {}  # stays empty where no class has rows enough: nothing is promised
     seen_by_share: dict[float, float] = {}
     for share, place in _classes(parts):
         recalls: dict[float, list[float]] = {missed: [] for missed in MISSED}
@@ -212,7 +214,7 @@ def _promised(
                     seen.append(sight.seen / truth.seen)
         for missed, values in recalls.items():
             bound = np.mean(values) - BOUND * np.std(values) / np.sqrt(len(values))
-            worst[missed] = min(worst[missed], float(bound))
+            worst[missed] = min(worst.get(missed, 1.0), float(bound))
         if place == "independent":
             seen_by_share[share] = float(np.mean(seen))
     promises = tuple(Promise(missed=missed, recall=recall) for missed, recall in worst.items())

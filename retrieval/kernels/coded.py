@@ -35,7 +35,8 @@ LEVELS = 15  # a query's numbers are 2 u - 15 steps, u of four bits
 WORDS_AT_ONCE = 8  # a code is padded to whole vectors of the processor
 LANES = 16  # numbers of a processor's vector
 BATCH = 512  # rows looked at between two looks at the stopping rule, at most
-TOGETHER = 48  # rows that are worth a look
+TOGETHER = 128  # rows that are worth a look
+CHECKS = 16  # of the rows seen are looked at before the rule is asked again: 1 in so many
 CODES_AHEAD = 16  # rows whose codes are asked for before they are needed
 NEARNESS_STEPS = 256  # similarities of query and centroid, -1 to 1
 WORST_STEPS = 128  # similarities of query and last neighbour, -1 to 1
@@ -125,6 +126,16 @@ def coded_query(query, frame):
 
 
 @inlined
+def batch():
+    """Room for the numbers and bounds of a batch of rows, and for eight bounds."""
+    return (
+        np.empty(BATCH + ROWS_AT_ONCE, np.int64),
+        np.empty(BATCH + ROWS_AT_ONCE, np.float32),
+        np.empty(ROWS_AT_ONCE, np.float32),
+    )
+
+
+@inlined
 def look_at(rows, count, asked, reach, probe, coded, table, heap, filled):
     """Look at the first `count` rows of a batch; give (rows kept then, rows scored exactly).
 
@@ -132,13 +143,12 @@ def look_at(rows, count, asked, reach, probe, coded, table, heap, filled):
     """
     planes, step, shift, base, _ = asked
     codes, factors = coded
-    numbers, bounds = rows
+    numbers, bounds, eight = rows
     words = len(planes) // 4
     full = len(heap[0])
     worst = np.float32(-3.0)
     if filled == full:
         worst = np.float32(heap[0][0]) - base
-    eight = np.empty(ROWS_AT_ONCE, np.float32)
     lowered = (planes, step, shift - reach)
     last = numbers[count - 1]
     for place in range(count, min(count + ROWS_AT_ONCE, len(numbers))):
@@ -179,7 +189,7 @@ def taken(words, begin, end, numbers, count):
         (count, place): the row from which on there was no more room for a whole word, or `end`.
     """
     place = begin
-    while place < end and count + 64 <= len(numbers):
+    while place < end and count + 64 <= BATCH:
         word = words[place >> 6] & (~np.uint64(0) << np.uint64(place & 63))
         first = place & ~63
         place = first + 64
@@ -210,7 +220,7 @@ def best_of_codes(query, words, errors, frame, coded, table, heap, filled):
     probe = widened(query)
     asked = coded_query(query, frame)
     reach = np.float32(errors) * asked[4]
-    rows = (np.empty(BATCH, np.int64), np.empty(BATCH, np.float32))
+    rows = batch()
     resume(heap, filled)
     looked_at, scored, place = 0, 0, 0
     while place < 64 * len(words):
@@ -228,7 +238,7 @@ def best_of_coded_numbers(query, chosen, errors, frame, coded, table, heap, fill
     probe = widened(query)
     asked = coded_query(query, frame)
     reach = np.float32(errors) * asked[4]
-    rows = (np.empty(BATCH, np.int64), np.empty(BATCH, np.float32))
+    rows = batch()
     resume(heap, filled)
     scored = 0
     for begin in range(0, len(chosen), BATCH):
@@ -319,12 +329,12 @@ def best_of_lists(query, words, errors, missed, lists, chances, frame, coded, ta
     probe = widened(query)
     asked = coded_query(query, frame)
     reach = np.float32(errors) * asked[4]
-    rows = (np.empty(BATCH, np.int64), np.empty(BATCH, np.float32))
+    rows = batch()
     order, ends, held = ranked(asked, sizes, (lists[2], lists[3]))
     seen = np.zeros(NEARNESS_STEPS, np.int64)
     resume(heap, filled)
     looked_at, scored, rank, at = 0, 0, 0, 0
-    count, place, end = 0, 0, 0
+    count, place, end, next_check = 0, 0, 0, 0
     while True:
         # Short lists are looked at together: one fetches while another is scored.
         while count + 64 <= BATCH and (place < end or (rank < len(order) and count < TOGETHER)):
@@ -343,11 +353,10 @@ def best_of_lists(query, words, errors, missed, lists, chances, frame, coded, ta
         filled, more = look_at(rows, count, asked, reach, probe, coded, table, heap, filled)
         scored += more
         count = 0
-        if (
-            filled == len(heap[0])
-            and place == end
-            and enough(at, seen, held, heap[0][0], chances, missed, filled)
-        ):
-            break
+        if filled == len(heap[0]) and place == end and looked_at >= next_check:
+            if enough(at, seen, held, heap[0][0], chances, missed, filled):
+                break
+            # Asking takes as long as some thirty rows: the more was seen, the less often.
+            next_check = looked_at + looked_at // CHECKS
     sort_heap(heap, filled)
     return filled, looked_at, scored, rank
