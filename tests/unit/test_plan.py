@@ -118,7 +118,7 @@ def test_probing_may_miss_the_largest_share_whose_measured_recall_is_enough(
 def test_a_recall_that_no_share_gave_is_not_probed() -> None:
     chosen = plan(10, recall=0.995, statistics=known(1_000_000))
     assert (chosen.strategy, chosen.tier) == (Strategy.SCAN, Tier.CALIBRATED)
-    assert (chosen.missed, chosen.errors) == (0.0, RULE.errors_for(ERRORS_SHARE * 0.005))
+    assert (chosen.missed, chosen.errors) == (0.0, RULE.errors_for(0.005))
     everything = plan(10, recall=1.0, statistics=known(1_000_000))
     assert everything.errors == 5.0
 
