@@ -33,7 +33,18 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):  # noqa: TID251
         if name.startswith("FACEDEX_") and name not in SETTINGS_KEPT:
             del os.environ[name]  # noqa: TID251
-    use_cache(config.cache.mkdir("facedex") if config.cache else REPOSITORY / ".pytest_cache")
+    use_cache(compiled_in(config))
+
+
+def compiled_in(config: pytest.Config) -> Path:
+    """Where kernels are kept that were compiled once, for every process and run of tests."""
+    return config.cache.mkdir("facedex") if config.cache else REPOSITORY / ".pytest_cache"
+
+
+@pytest.fixture(scope="session")
+def compiled(pytestconfig: pytest.Config) -> Path:
+    """What a process that a test starts may hand to `use_cache`."""
+    return compiled_in(pytestconfig)
 
 
 @pytest.fixture(scope="session")

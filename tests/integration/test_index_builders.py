@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,10 @@ import resource, sys
 from pathlib import Path
 from typing import Any
 from indexer.build import build
+from retrieval.kernels.compiled import use_cache
 from retrieval.store.collections import collection_named, space_of
 from retrieval.store.database import open_store
+use_cache(Path(sys.argv[5]))
 url, home, bytes_max, builds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
 with open_store(url) as store:
@@ -93,21 +96,31 @@ def published(made: TestGallery) -> set[str]:
     return {one.id for one in found}
 
 
-def builder(url: str, home: Path, *, bytes_max: int, builds: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", BUILDER, url, str(home), str(bytes_max), str(builds)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+Builder = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def builder(database_url: str, tmp_path: Path, compiled: Path) -> Builder:
+    """Starts a process that builds."""
+
+    def started(*, bytes_max: int, builds: int) -> "subprocess.Popen[str]":
+        words = [database_url, str(tmp_path), str(bytes_max), str(builds), str(compiled)]
+        return subprocess.Popen(
+            [sys.executable, "-c", BUILDER, *words],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return started
 
 
 def test_a_disk_that_takes_no_more_fails_the_build_and_leaves_the_snapshot_before(
-    faces: TestGallery, tmp_path: Path, database_url: str
+    faces: TestGallery, tmp_path: Path, builder: Builder
 ) -> None:
     first = built(faces, tmp_path)
-    with builder(database_url, tmp_path, bytes_max=3_000, builds=1) as process:
+    with builder(bytes_max=3_000, builds=1) as process:
         _, errors = process.communicate()
     assert process.returncode == 1
     assert "BuildFailedError: the index could not be written" in errors
@@ -124,12 +137,12 @@ def assert_whole(faces: TestGallery, index: Index) -> None:
 
 
 def test_a_builder_killed_at_any_moment_leaves_an_index_that_opens_and_is_right(
-    faces: TestGallery, tmp_path: Path, database_url: str
+    faces: TestGallery, tmp_path: Path, builder: Builder
 ) -> None:
     built(faces, tmp_path)
     chance = random.Random(7)
     for _ in range(KILLS):
-        with builder(database_url, tmp_path, bytes_max=2**40, builds=100) as process:
+        with builder(bytes_max=2**40, builds=100) as process:
             assert process.stdout is not None
             process.stdout.readline()  # the imports are over, it builds one after the other
             time.sleep(chance.uniform(0.0, 0.4))

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-import indexer.build
-import retrieval.plan
 from indexer.build import build, should_build
 from indexer.check import CheckReport, check
 from retrieval.errors import (
@@ -21,8 +19,9 @@ from retrieval.errors import (
     UsageError,
 )
 from retrieval.filters.parse import parse
+from retrieval.index import lists
 from retrieval.index.view import advance
-from retrieval.plan import ProbeLists
+from retrieval.plan import Strategy
 from retrieval.reader import Index, IndexStatus
 from retrieval.search import Answer, Question, search
 from retrieval.store.changes import changes_since
@@ -30,6 +29,7 @@ from retrieval.store.collections import declare
 from retrieval.store.database import Store, token
 from retrieval.values import Cursor, FieldType, Similarity, Tier, UnitRows, unit_rows
 from tests.galleries import TestGallery, clustered_vectors, gallery, unit_vectors
+from tests.ways import in_way
 
 ROWS = 300
 VECTORS = unit_vectors(ROWS)
@@ -239,7 +239,7 @@ def test_readers_in_threads_see_whole_views_while_writers_write(
 def test_a_row_that_somebody_wrote_past_the_checks_stops_nobody(
     faces: TestGallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexer.build, "list_count", lambda _: 4)
+    monkeypatch.setattr(lists, "LISTED_ROWS_MIN", 100)
     hostile = [np.full(8, number, "<f2").tobytes() for number in (0, np.nan, np.inf)]
     for bad in (b"\x00", *hostile):
         faces.execute("UPDATE vector SET data = :bad WHERE face_id = 3", bad=bad)
@@ -265,12 +265,20 @@ def test_the_vectors_of_faces_are_those_of_the_store(faces: TestGallery, tmp_pat
         index.vectors_of(np.array([1, 998]))
 
 
-@pytest.mark.parametrize("recall", ["exact", 0.5])
+@pytest.mark.parametrize(
+    ("recall", "way"),
+    [
+        ("exact", Strategy.SCORE),
+        ("exact", Strategy.MULTIPLY),
+        (0.5, Strategy.SCAN),
+        (0.5, Strategy.PROBE),
+    ],
+)
 def test_grouping_by_person_keeps_the_best_face_of_each_and_faces_without_one(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recall: Any
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recall: Any, way: Strategy
 ) -> None:
-    monkeypatch.setattr(indexer.build, "list_count", lambda _: 8)
-    monkeypatch.setattr(retrieval.plan, "SCANNED_ROWS_MAX", 20)
+    monkeypatch.setattr(lists, "LISTED_ROWS_MIN", 100)
+    monkeypatch.setattr("retrieval.search.plan", in_way(way))
     made = gallery(store)
     made.execute("INSERT INTO person (collection_id, name) VALUES (1, 'Ada'), (1, 'Eve')")
     made.add(range(1, ROWS + 1), VECTORS)
@@ -311,28 +319,27 @@ def test_scaling_a_query_changes_no_answer(faces: TestGallery, tmp_path: Path) -
     assert found(asked(index, faces, vectors=scaled)) == found(asked(index, faces))
 
 
-def test_lists_that_yield_too_little_lead_to_a_scan_of_all_survivors(
+def test_lists_are_looked_into_until_the_answer_is_full(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexer.build, "list_count", lambda _: 16)
+    monkeypatch.setattr(lists, "LISTED_ROWS_MIN", 100)
     made = gallery(store, dimension=32, space="clustered@1")
     vectors = clustered_vectors(600, clusters=16)
     made.add(range(1, 601), vectors)
     built(made, tmp_path)
     index = opened(made, tmp_path)
-    monkeypatch.setattr(
-        "retrieval.search.plan", lambda *_, **__: ProbeLists(lists=1, why="a test says so")
-    )
-    monkeypatch.setattr(retrieval.plan, "SCANNED_ROWS_MAX", 20)
+    monkeypatch.setattr("retrieval.search.plan", in_way(Strategy.PROBE))
     queries = UnitRows(vectors[:20])
-    few = asked(index, made, vectors=queries, count=5, recall=0.9)
-    many = asked(index, made, vectors=queries, count=500, recall=0.9)
-    assert (few.tier, many.tier) == (Tier.UNVERIFIED, Tier.EXACT)
-    assert [len(hits) for hits in many.neighbours] == [500] * 20
+    few = asked(index, made, vectors=queries, count=5, recall=0.5)
+    many = asked(index, made, vectors=queries, count=500, recall=0.5)
+    assert (few.plan.strategy, few.tier) == (Strategy.PROBE, Tier.CALIBRATED)
+    assert 0 < few.work.lists < few.work.lists_held
+    assert few.work.by_code < 20 * 600
     assert [hits[0].face for hits in few.neighbours] == list(range(1, 21))
-    # A filter whose survivors are elsewhere leaves nothing in the list that is looked into.
+    assert [len(hits) for hits in many.neighbours] == [500] * 20
+    # A filter whose survivors are elsewhere leaves nothing in the list that is looked into first.
     nearest = found(few)[0]
-    far = asked(index, made, f"face > {nearest + 100}", vectors=queries, count=400, recall=0.9)
+    far = asked(index, made, f"face > {nearest + 100}", vectors=queries, count=400, recall=0.5)
     assert all(len(hits) == min(400, far.survivors) for hits in far.neighbours)
 
 

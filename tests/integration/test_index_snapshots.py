@@ -10,18 +10,24 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-import indexer.build
 from indexer.build import BuildReport, build
 from indexer.check import verify_current
 from retrieval.errors import BuildFailedError, SnapshotUnusableError, StoreConflictError
+from retrieval.index import lists, making
 from retrieval.index import snapshot as snapshots
-from retrieval.index.snapshot import Gallery, open_snapshot, snapshots_folder, verify
+from retrieval.index.snapshot import (
+    Gallery,
+    open_snapshot,
+    read_manifest,
+    snapshots_folder,
+    verify,
+)
 from retrieval.reader import Index
 from retrieval.search import Question
 from retrieval.store.database import Store
 from retrieval.store.snapshots import PublishedSnapshot, published_snapshots, sole_builder
 from retrieval.values import Neighbour
-from tests.galleries import TestGallery, gallery, unit_vectors
+from tests.galleries import TestGallery, clustered_vectors, gallery, unit_vectors
 
 ROWS = 300
 QUERIES = unit_vectors(5, seed=42)
@@ -97,18 +103,46 @@ def test_removing_all_snapshots_and_building_anew_changes_no_answer(
     assert exact(index) == before
 
 
-def test_the_report_says_what_was_measured(
+def test_the_report_and_the_manifest_say_what_was_measured(
     faces: TestGallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexer.build, "list_count", lambda _: 8)
+    monkeypatch.setattr(lists, "LISTED_ROWS_MIN", ROWS)
     report = built(faces, tmp_path)
-    assert (report.rows, report.lists) == (ROWS, 8)
+    assert (report.rows, report.lists) == (ROWS, lists.list_count(ROWS))
     check = report.self_check
     assert (check.recall, check.filtered_recall) == (1.0, 1.0)  # so few are all scanned
-    recalls = [rung.recall for rung in check.ladder]
-    assert [rung.lists for rung in check.ladder] == [1, 2, 4, 8] * 2
-    assert recalls[3] == recalls[7] == 1.0
-    assert recalls == sorted(recalls[:4]) + sorted(recalls[4:])
+    manifest = read_manifest(report.folder)
+    measured = manifest.measured
+    assert measured is not None
+    assert (manifest.lists, manifest.self_check) == (report.lists, check)
+    assert [tail.chance for tail in measured.tails] == sorted(
+        (tail.chance for tail in measured.tails), reverse=True
+    )
+    errors = [tail.errors for tail in measured.tails]
+    assert errors == sorted(errors)
+    assert measured.pairs == 128 * (ROWS - 1)  # each query without itself
+    assert measured.promises == ()  # too few rows for a filter to be tried
+    costs = measured.costs
+    assert min(costs.question, costs.row_by_code, costs.row_exactly, costs.list_ranked) > 0
+
+
+def test_promises_are_measured_where_there_are_rows_enough(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "LISTED_ROWS_MIN", 3_000)
+    made = gallery(store, dimension=32)
+    made.add(range(1, 3_001), clustered_vectors(3_000, dimension=32))
+    report = built(made, tmp_path)
+    measured = read_manifest(report.folder).measured
+    assert measured is not None
+    assert [one.missed for one in measured.promises] == sorted(
+        (one.missed for one in measured.promises), reverse=True
+    )
+    recalls = [one.recall for one in measured.promises]
+    assert recalls == sorted(recalls)
+    assert 0.5 < recalls[0] < recalls[-1] <= 1.0
+    assert measured.costs.seen
+    assert all(0 < seen <= 1 for _, seen in measured.costs.seen)
 
 
 def test_an_empty_gallery_can_be_built_searched_and_grown(store: Store, tmp_path: Path) -> None:
@@ -191,7 +225,9 @@ def remove(path: Path) -> None:
 
 
 FILES = ("manifest.json", "ids.npy", "order.npy", "scales.npy", "vectors.npy", "centroids.npy",
-         "sizes.npy", "columns/0/columns.json", "columns/0/0.values.npy")  # fmt: skip
+         "sizes.npy", "codes.npy", "factors.npy", "chances.npy", "mean.npy", "signs.npy",
+         "places.npy", "list_codes.npy", "list_factors.npy", "columns/0/columns.json",
+         "columns/0/0.values.npy")  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, remove])
@@ -247,7 +283,9 @@ def test_an_unknown_format_version_is_refused_by_its_number(
 ) -> None:
     path = built(faces, tmp_path).folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(SnapshotUnusableError, match="format version 99; this program reads 1"):
+    with pytest.raises(
+        SnapshotUnusableError, match="format version 99; this program reads 1 and 2"
+    ):
         open_snapshot(path.parent, expected(faces))
 
 
@@ -310,14 +348,14 @@ def test_a_snapshot_that_does_not_find_its_own_faces_is_not_published(
     faces: TestGallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = built(faces, tmp_path)
-    write = indexer.build._write_vectors
+    write = making._write_vectors
 
-    def turned_round(path: Path, *others: Any) -> Any:
-        scales = write(path, *others)
-        np.save(path, -np.load(path))
+    def turned_round(folder: Path, *others: Any) -> Any:
+        scales = write(folder, *others)
+        np.save(folder / "vectors.npy", -np.load(folder / "vectors.npy"))
         return scales
 
-    monkeypatch.setattr(indexer.build, "_write_vectors", turned_round)
+    monkeypatch.setattr(making, "_write_vectors", turned_round)
     with pytest.raises(BuildFailedError, match="did not find stored faces"):
         built(faces, tmp_path)
     index = opened(faces, tmp_path)

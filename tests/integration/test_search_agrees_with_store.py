@@ -16,17 +16,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-import indexer.build
-import retrieval.plan
 from indexer.build import build
 from indexer.check import check
 from retrieval.filters.parse import parse
+from retrieval.index import lists
+from retrieval.plan import Plan, Recall, Statistics
 from retrieval.reader import Index
 from retrieval.search import Answer, Question
 from retrieval.store.collections import declare
 from retrieval.store.database import Store
 from retrieval.values import FieldType, Tier
 from tests.galleries import TestGallery, answers_of_store, gallery, unit_vectors
+from tests.ways import WAYS, in_way
 
 FACES = 60
 FILTERS = (
@@ -40,6 +41,8 @@ FILTERS = (
     "age = -1",
 )
 QUERIES = unit_vectors(3, seed=99)
+# Of an odd number, so that each meets every way in turn.
+ASKED = ((5, "exact"), (5, 0.5), (5, "certified"), (500, "exact"), (20, 0.9))
 _numbers = itertools.count()
 
 
@@ -208,7 +211,7 @@ def agree(history: History, index: Index) -> None:
     for filter_ in (*FILTERS, *later):
         parsed = None if filter_ is None else parse(filter_, fields)
         truths = answers_of_store(history.gallery, QUERIES, where_=filter_)
-        for count, recall in ((5, "exact"), (5, 0.5), (500, "exact"), (20, 0.9)):
+        for count, recall in ASKED:
             question = Question(
                 vectors=QUERIES,
                 count=count,
@@ -245,10 +248,14 @@ def compare(
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lists also for a few dozen faces, so that they are searched here at all."""
-    monkeypatch.setattr(indexer.build, "list_count", lambda rows: 4 if rows > 8 else 1)
-    monkeypatch.setattr(retrieval.plan, "SCANNED_ROWS_MAX", 4)
-    monkeypatch.setattr(retrieval.plan, "PROBED_SHARE_MAX", 1.0)
+    """Lists also for a few dozen faces, and every way in turn, so that all are walked here."""
+    monkeypatch.setattr(lists, "LISTED_ROWS_MIN", 9)
+    turns = itertools.cycle([in_way(way) for way in WAYS])
+
+    def planner(count: int, *, recall: Recall, statistics: Statistics) -> Plan:
+        return next(turns)(count, recall=recall, statistics=statistics)
+
+    monkeypatch.setattr("retrieval.search.plan", planner)
 
 
 @settings(
