@@ -25,6 +25,7 @@ from retrieval.errors import (
 )
 from retrieval.fields import Fields
 from retrieval.filters.tree import Filter
+from retrieval.index.snapshot import Coding
 from retrieval.kernels.compiled import use_cache
 from retrieval.limits import COUNT_MAX, within
 from retrieval.plan import DEFAULT_RECALL, Recall
@@ -567,12 +568,13 @@ class Facedex:
             answer=answer,
         )
 
-    def _build(self, collection: Collection) -> "BuildReport":
+    def _build(self, collection: Collection, *, like: Coding | None = None) -> "BuildReport":
         from indexer.build import build
 
         with self.store.reading() as connection:
             space = tenants.space_of(connection, collection)
-        return build(self.store, home=self.settings.home, collection=collection, space=space)
+        home = self.settings.home
+        return build(self.store, home=home, collection=collection, space=space, like=like)
 
     def _maintain_index(self, collection: Collection) -> None:
         """Build a snapshot where so much changed that readers would feel it."""
@@ -585,7 +587,7 @@ class Facedex:
             if should_build(index.status()):
                 # Whoever builds at this moment does it for us; what it misses is in the delta.
                 with suppress(StoreConflictError):
-                    self._build(present)
+                    self._build(present, like=index.coding)
 
     def _revive(self) -> None:
         """Bring an embedded server back that was killed; any other comes back by itself."""

@@ -22,10 +22,11 @@ from indexer import selfcheck
 from indexer.publish import clear_staging, publish
 from indexer.spool import Spool, drop, spooled
 from retrieval.errors import BuildFailedError
-from retrieval.index.making import Faces, make
+from retrieval.index.making import Faces, make, worth_keeping
 from retrieval.index.snapshot import (
     COLUMNS,
     STAGING,
+    Coding,
     Manifest,
     SelfCheck,
     mapped_snapshot,
@@ -57,11 +58,29 @@ class BuildReport:
 def should_build(status: IndexStatus) -> bool:
     """Whether so much changed since the snapshot that building anew pays."""
     changed = status.delta_rows + status.patched_rows + status.dead_rows
-    return changed >= REBUILD_ROWS_MIN and changed > REBUILD_SHARE * status.snapshot_rows
+    if changed < REBUILD_ROWS_MIN:
+        return False
+    paid = status.build_seconds is not None and status.delta_seconds > status.build_seconds
+    return paid or changed > REBUILD_SHARE * status.snapshot_rows
 
 
-def build(store: Store, *, home: Path, collection: Collection, space: Space) -> BuildReport:
+def build(
+    store: Store,
+    *,
+    home: Path,
+    collection: Collection,
+    space: Space,
+    like: Coding | None = None,
+) -> BuildReport:
     """Build and publish a snapshot of everything that is committed now.
+
+    Args:
+        store: what is read.
+        home: below it the snapshot is published.
+        collection: whose faces.
+        space: whose vectors.
+        like: coding of the snapshot before, to take centroids and rule over where they still
+            suit the number of rows; None: all are trained and measured anew.
 
     Raises:
         StoreConflictError: another process is building this collection's index.
@@ -80,6 +99,7 @@ def build(store: Store, *, home: Path, collection: Collection, space: Space) -> 
             system_identifier=store.system_identifier(),
             collection=collection,
             space=space,
+            like=like,
         )
         manifest = replace(manifest, self_check=_checked(staging, manifest, spool.faces))
         drop(staging)
@@ -121,10 +141,18 @@ def _translating_disk_errors(folder: Path) -> Iterator[None]:
 
 
 def _written(
-    spool: Spool, staging: Path, *, system_identifier: str, collection: Collection, space: Space
+    spool: Spool,
+    staging: Path,
+    *,
+    system_identifier: str,
+    collection: Collection,
+    space: Space,
+    like: Coding | None,
 ) -> Manifest:
     """Write every file but the manifest."""
-    made = make(staging, spool.faces)
+    began = time.perf_counter()
+    suits = like is not None and worth_keeping(like, rows=len(spool.faces.ids))
+    made = make(staging, spool.faces, like=like if suits else None)
     return Manifest(
         id=secrets.token_hex(16),
         system_identifier=system_identifier,
@@ -138,6 +166,7 @@ def _written(
         fields=dict(spool.faces.fields),
         self_check=selfcheck.unchecked(),
         measured=made.measured,
+        seconds=time.perf_counter() - began,
         files=made.files,
     )
 

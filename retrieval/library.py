@@ -15,6 +15,7 @@ so that what is measured here holds there.
 import shutil
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,10 +33,11 @@ from retrieval.filters.parse import parse
 from retrieval.filters.prepared import Prepared
 from retrieval.filters.tree import Filter
 from retrieval.index.exact import Doubles
-from retrieval.index.making import Faces, make
+from retrieval.index.making import Faces, make, worth_keeping
 from retrieval.index.snapshot import (
     COLUMNS,
     MANIFEST,
+    Coding,
     Gallery,
     Manifest,
     SelfCheck,
@@ -45,6 +47,7 @@ from retrieval.index.snapshot import (
 )
 from retrieval.index.view import View, advance, view_of_snapshot
 from retrieval.limits import VECTOR_LENGTH_MIN
+from retrieval.monitor import RecallBucket, RecallMonitor
 from retrieval.plan import DEFAULT_RECALL, Recall
 from retrieval.search import Answer, Question, search
 from retrieval.store.changes import Changes
@@ -65,6 +68,7 @@ ORIGIN: Final = "library"  # in the place of a database's identifier
 NO_CURSOR: Final = Cursor("")
 BLOCK_ROWS: Final = 16_384  # turned into unit vectors at once: 32 MiB at 512 dimensions
 ROWS_AND_COLUMNS: Final = 2
+MERGE_SECONDS_FIRST: Final = 1.0  # a guess, until one was made
 UNIT_ERROR_MAX: Final = 1e-6  # of the length of a vector that is taken as it comes
 
 
@@ -83,6 +87,11 @@ class Index:
     def __init__(self, view: View) -> None:
         self._view = view
         self._writing = threading.Lock()
+        self._monitor = RecallMonitor()
+        self._merging = threading.Lock()
+        self._during_merge: list[Changes] | None = None
+        self._merge_s = MERGE_SECONDS_FIRST  # what the last one took
+        self._delta_s = 0.0  # spent on what came after the snapshot, since the last merge
 
     @classmethod
     def build(
@@ -111,11 +120,8 @@ class Index:
         table = _table(attributes, rows=len(halves))
         faces = Faces(_ids(ids, rows=len(halves)), halves, table, field_types(table))
         if folder is None:
-            scratch = Path(tempfile.mkdtemp(prefix="facedex-index-"))
-            index = cls._opened(_written(scratch / "index", faces))
-            weakref.finalize(index, shutil.rmtree, scratch, ignore_errors=True)
-            return index
-        return cls._opened(_written(folder, faces))
+            return cls(_temporary(faces, like=None))
+        return cls(_opened(_written(folder, faces, like=None)))
 
     @classmethod
     def load(cls, folder: Path) -> "Index":
@@ -124,7 +130,7 @@ class Index:
         Raises:
             SnapshotUnusableError: it is damaged, or of an unknown version.
         """
-        return cls._opened(Path(folder))
+        return cls(_opened(Path(folder)))
 
     def save(self, folder: Path) -> None:
         """Write the index, and all that was added and deleted since, into a new folder."""
@@ -136,7 +142,7 @@ class Index:
         ):
             shutil.copytree(view.snapshot.folder, folder)
         else:
-            _written(Path(folder), _faces_of(view))
+            _written(Path(folder), _faces_of(view), like=None)
 
     @property
     def fields(self) -> Fields:
@@ -185,7 +191,7 @@ class Index:
             filter=self._filter(where, parameters),
             recall=recall,
         )
-        answer = search(self._view, question)
+        answer = self._answered(question)
         [hits] = answer.hits
         return Found(hits.ids, hits.similarities, answer)
 
@@ -205,7 +211,7 @@ class Index:
             filter=self._filter(where, parameters),
             recall=recall,
         )
-        answer = search(self._view, question)
+        answer = self._answered(question)
         return [Found(hits.ids, hits.similarities, answer) for hits in answer.hits]
 
     def add(
@@ -231,9 +237,51 @@ class Index:
         gone = np.unique(np.asarray(ids, np.int64))
         self._change(Changes(cursor=NO_CURSOR, changed=gone, rows=empty))
 
+    def merge(self) -> float:
+        """Bring all that was added and deleted into the lists; give the seconds it took.
+
+        Searches, additions and deletions go on meanwhile. Centroids and rule are made anew only
+        where the number of rows has doubled or halved. Nobody has to call this: a merge begins by
+        itself, in a thread, once more time went into scanning additions than the last one took.
+        """
+        with self._merging:
+            began = time.perf_counter()
+            with self._writing:
+                view, self._during_merge, self._delta_s = self._view, [], 0.0
+            try:
+                merged = _temporary(_faces_of(view), like=_coding_of(view))
+                with self._writing:
+                    for changes in self._during_merge or ():
+                        merged = advance(merged, changes, fields=merged.fields)
+                    self._view = merged
+            finally:
+                self._during_merge = None
+            self._merge_s = time.perf_counter() - began
+            return self._merge_s
+
+    def recall_report(self) -> tuple[RecallBucket, ...]:
+        """The recall of answers so far, measured on those that were asked again exactly."""
+        return self._monitor.report()
+
+    def _answered(self, question: Question) -> Answer:
+        view = self._view
+        answer = search(view, question)
+        self._monitor.offer(view, question, answer)
+        if answer.timings.delta_ms:
+            self._delta_s += 1e-3 * answer.timings.delta_ms
+            if self._delta_s > self._merge_s and not self._merging.locked():
+                threading.Thread(target=self._merge_if_free, daemon=True).start()
+        return answer
+
+    def _merge_if_free(self) -> None:
+        if self._during_merge is None and self._delta_s > self._merge_s:
+            self.merge()
+
     def _change(self, changes: Changes) -> None:
         with self._writing:
             self._view = advance(self._view, changes, fields=self._view.fields)
+            if self._during_merge is not None:
+                self._during_merge.append(changes)
 
     def _filter(
         self, where: str | Prepared | None, parameters: Mapping[str, Value] | None
@@ -243,28 +291,48 @@ class Index:
         prepared = self.prepare(where) if isinstance(where, str) else where
         return prepared.bind(parameters or {})
 
-    @classmethod
-    def _opened(cls, folder: Path) -> "Index":
-        manifest = read_manifest(folder)
-        gallery = Gallery(
-            system_identifier=ORIGIN,
-            collection_id=CollectionId(0),
-            space=ORIGIN,
-            dimension=manifest.dimension,
-            published=(
-                PublishedSnapshot(id=manifest.id, watermark=manifest.watermark, rows=manifest.rows),
-            ),
-        )
-        snapshot = open_snapshot(folder, gallery)
-        return cls(view_of_snapshot(snapshot, fields=snapshot.manifest.fields))
+
+def _temporary(faces: Faces, *, like: Coding | None) -> View:
+    """A view of files in a temporary folder, which goes when nobody looks at it any more."""
+    scratch = Path(tempfile.mkdtemp(prefix="facedex-index-"))
+    try:
+        view = _opened(_written(scratch / "index", faces, like=like))
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    weakref.finalize(view.snapshot, shutil.rmtree, scratch, ignore_errors=True)
+    return view
 
 
-def _written(folder: Path, faces: Faces) -> Path:
+def _opened(folder: Path) -> View:
+    manifest = read_manifest(folder)
+    published = PublishedSnapshot(id=manifest.id, watermark=manifest.watermark, rows=manifest.rows)
+    gallery = Gallery(
+        system_identifier=ORIGIN,
+        collection_id=CollectionId(0),
+        space=ORIGIN,
+        dimension=manifest.dimension,
+        published=(published,),
+    )
+    snapshot = open_snapshot(folder, gallery)
+    return view_of_snapshot(snapshot, fields=snapshot.manifest.fields)
+
+
+def _coding_of(view: View) -> Coding | None:
+    """The coding that a merge can take over."""
+    coding = view.snapshot.coding if view.snapshot else None
+    if coding is None or not worth_keeping(coding, rows=view.everything.total):
+        return None
+    return coding
+
+
+def _written(folder: Path, faces: Faces, *, like: Coding | None) -> Path:
     """Write the files of an index into a new folder."""
     if (folder / MANIFEST).exists():
         raise UsageError(f"{folder} holds an index already: name another folder")
+    began = time.perf_counter()
     (folder / COLUMNS).mkdir(parents=True, exist_ok=True)
-    made = make(folder, faces)
+    made = make(folder, faces, like=like)
     manifest = Manifest(
         id=ORIGIN,
         system_identifier=ORIGIN,
@@ -278,6 +346,7 @@ def _written(folder: Path, faces: Faces) -> Path:
         fields=dict(faces.fields),
         self_check=SelfCheck(queries=0, recall=None, filtered_recall=None),
         measured=made.measured,
+        seconds=time.perf_counter() - began,
         files=made.files,
     )
     write_manifest(folder, manifest)

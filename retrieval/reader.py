@@ -21,6 +21,7 @@ from retrieval.errors import (
 )
 from retrieval.fields import Fields
 from retrieval.index.snapshot import (
+    Coding,
     Gallery,
     Snapshot,
     current_id,
@@ -28,6 +29,7 @@ from retrieval.index.snapshot import (
     snapshots_folder,
 )
 from retrieval.index.view import View, advance, view_of_snapshot, view_of_store
+from retrieval.monitor import RecallBucket, RecallMonitor
 from retrieval.search import Answer, Question, search
 from retrieval.store.changes import Changes, changes_since, read_everything, shows
 from retrieval.store.collections import fields_of
@@ -50,6 +52,8 @@ class IndexStatus:
     dead_rows: int  # of the snapshot, gone or with a new vector
     patched_rows: int  # of the snapshot, with new attributes
     delta_rows: int  # faces whose vectors came after the snapshot
+    delta_seconds: float  # that this reader spent on scanning them
+    build_seconds: float | None  # that building the snapshot took; None: unknown, or no snapshot
     cursor: Cursor
     problems: tuple[str, ...]  # why newer snapshots were not opened
 
@@ -64,6 +68,8 @@ class Index:
         self._folder = snapshots_folder(home, collection_id=collection.id, space=space.name)
         self._system_identifier = store.system_identifier()
         self._following = threading.Lock()
+        self._monitor = RecallMonitor()
+        self._delta_s = 0.0  # spent on what came after the snapshot, since it was opened
         self._problems: tuple[str, ...] = ()
         self._seen: str | None = None  # what `current` named when the view was opened
         self._view = self._opened()
@@ -82,9 +88,22 @@ class Index:
         """What a search that begins now would see."""
         return self._view
 
+    @property
+    def coding(self) -> Coding | None:
+        """How the snapshot codes its rows; None without one, or of format 1."""
+        return None if self._view.snapshot is None else self._view.snapshot.coding
+
     def search(self, question: Question) -> Answer:
         """Answer a question from the present view."""
-        return search(self._view, question)
+        view = self._view
+        answer = search(view, question)
+        self._delta_s += 1e-3 * answer.timings.delta_ms
+        self._monitor.offer(view, question, answer)
+        return answer
+
+    def recall_report(self) -> tuple[RecallBucket, ...]:
+        """The recall of answers so far, measured on those that were asked again exactly."""
+        return self._monitor.report()
 
     def refresh(self) -> None:
         """Take in what was committed, and a new snapshot if there is one."""
@@ -134,12 +153,15 @@ class Index:
             dead_rows=faces - int(np.count_nonzero(view.alive)),
             patched_rows=sum(len(patch) for patch in view.patches),
             delta_rows=sum(int(np.count_nonzero(one.alive)) for one in view.chunks),
+            delta_seconds=self._delta_s,
+            build_seconds=None if view.snapshot is None else view.snapshot.manifest.seconds,
             cursor=view.cursor,
             problems=self._problems,
         )
 
     def _opened(self) -> View:
         """The view of the best snapshot, or of the store."""
+        self._delta_s = 0.0
         for _ in range(OPEN_ATTEMPTS):
             self._seen = current_id(self._folder)
             snapshot, problems = open_best(self._folder, self._gallery())

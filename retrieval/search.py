@@ -58,7 +58,8 @@ class Timings:
 
     filter_ms: float
     plan_ms: float
-    search_ms: float
+    delta_ms: float  # what came after the snapshot
+    search_ms: float  # the rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,7 @@ class _Found:
 
     hits: Hits
     work: Work
+    delta_s: float = 0.0
 
 
 def search(view: View, question: Question) -> Answer:
@@ -142,6 +144,7 @@ def search(view: View, question: Question) -> Answer:
             _grouped(view, replace(question, vectors=UnitRows(query[None])), survivors, one)
             for query, one in zip(question.vectors, found, strict=True)
         ]
+    delta_s = sum(one.delta_s for one in found)
     hits = tuple(one.hits for one in found)
     if question.min_similarity is not None:
         hits = tuple(_above(one, question.min_similarity) for one in hits)
@@ -156,7 +159,8 @@ def search(view: View, question: Question) -> Answer:
         timings=Timings(
             filter_ms=1e3 * (filtered - began),
             plan_ms=1e3 * (planned - filtered),
-            search_ms=1e3 * (ended - planned),
+            delta_ms=1e3 * delta_s,
+            search_ms=1e3 * (ended - planned - delta_s),
         ),
     )
 
@@ -215,13 +219,16 @@ def _one_by_one(
     size = min(count, survivors.total)
     for query in queries:
         best = _Best(query, size)
-        work = Work()
-        for piece, some in zip(view.chunks, survivors.chunks, strict=True):
-            if some.count:
-                work += best.score(piece.rows, some)
+        work, delta_s = Work(), 0.0
+        if view.chunks:
+            began = time.perf_counter()
+            for piece, some in zip(view.chunks, survivors.chunks, strict=True):
+                if some.count:
+                    work += best.score(piece.rows, some)
+            delta_s = time.perf_counter() - began
         if view.snapshot is not None and survivors.snapshot.count:
             work += best.look(view.snapshot, survivors.snapshot, chosen)
-        yield _Found(best.hits(), work)
+        yield _Found(best.hits(), work, delta_s)
 
 
 class _Best:

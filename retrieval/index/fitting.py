@@ -87,13 +87,16 @@ class Sight:
 
 def fitted_rule(parts: Fitted) -> Rule:
     """Measure everything; the same rows give the same rule, but for the costs."""
+    rows = int(np.count_nonzero(parts.rows.usable))
     queries, places = _queries(parts.rows)
     table, tails, pairs = _counted(parts, queries[:COUNTED], places[:COUNTED])
     unpriced = Costs(question=0, row_by_code=0, row_exactly=0, list_ranked=0, seen=())
-    rule = Rule(table, Measured(tails=tails, promises=(), costs=unpriced, pairs=pairs))
+    rule = Rule(table, Measured(tails=tails, promises=(), costs=unpriced, pairs=pairs, rows=rows))
     promises, seen = _promised(parts, rule, queries[-ASKED:], places[-ASKED:])
     costs = _priced(parts, rule, queries, seen)
-    return Rule(table, Measured(tails=tails, promises=promises, costs=costs, pairs=pairs))
+    return Rule(
+        table, Measured(tails=tails, promises=promises, costs=costs, pairs=pairs, rows=rows)
+    )
 
 
 def _queries(rows: Rows) -> tuple[Floats, Numbers]:
@@ -196,9 +199,7 @@ def _promised(
     parts: Fitted, rule: Rule, queries: Floats, places: Numbers
 ) -> tuple[tuple[Promise, ...], tuple[tuple[float, float], ...]]:
     """The recall of each share missed, and the share of survivors that was looked at."""
-    worst: dict[
-        float, float
-    ] = {}  # stays empty where no class has rows enough: nothing is promised
+    worst: dict[float, float] = {}  # stays empty where no class has rows enough to be measured
     seen_by_share: dict[float, float] = {}
     for share, place in _classes(parts):
         recalls: dict[float, list[float]] = {missed: [] for missed in MISSED}
@@ -285,18 +286,18 @@ def _priced(
     return Costs(
         question=short,
         row_by_code=per_code,
-        row_exactly=exactly / len(many),
+        row_exactly=exactly / max(len(many), 1),
         list_ranked=2.0 * ranked / len(nearness),  # ordering takes about as long as estimating
         seen=seen,
     )
 
 
 def _time(act: Callable[[Floats], object], queries: Floats) -> float:
-    """Microseconds of one call; the best of three rounds, others being disturbed."""
+    """Microseconds of one call; the best of three rounds, others being disturbed; 0 of no rows."""
     rounds = []
     for _ in range(3):
         began = time.perf_counter()
         for query in queries[:32]:
             act(query)
-        rounds.append((time.perf_counter() - began) / min(len(queries), 32))
+        rounds.append((time.perf_counter() - began) / max(min(len(queries), 32), 1))
     return 1e6 * min(rounds)

@@ -31,6 +31,7 @@ from retrieval.index.lists import (
 from retrieval.index.rule import Measured
 from retrieval.index.snapshot import (
     COLUMNS,
+    Coding,
     FileStamp,
     mapped_codes,
     mapped_rows,
@@ -39,6 +40,7 @@ from retrieval.index.snapshot import (
 )
 from retrieval.values import FaceIds, Floats, HalfRows
 
+GROWTH_MAX: Final = 2  # of the rows, up or down, before lists are trained and measured anew
 FRAME_SAMPLE: Final = 65_536  # vectors that the mean is taken over, where lists need no training
 
 
@@ -62,15 +64,54 @@ class Made:
     files: tuple[FileStamp, ...]
 
 
-def make(folder: Path, faces: Faces, *, count_lists: Callable[[int], int] = list_count) -> Made:
-    """Write every file of a snapshot but the manifest into a folder that has the one of columns."""
-    sample = _sample(
-        faces.vectors, max(count_lists(len(faces.ids)) * SAMPLE_PER_LIST, FRAME_SAMPLE)
-    )
-    centroids, sizes, sources = _arranged(faces, sample, count_lists(len(faces.ids)))
-    frame = frame_of(sample, seed=SEED)
+def make(
+    folder: Path,
+    faces: Faces,
+    *,
+    like: Coding | None = None,
+    count_lists: Callable[[int], int] = list_count,
+) -> Made:
+    """Write every file of a snapshot but the manifest into a folder that has the one of columns.
+
+    Args:
+        folder: where to write.
+        faces: what to write, in any order.
+        like: coding of an earlier snapshot, whose centroids, frame and rule are taken over: the
+            work of training and measuring is saved. None: all are made anew.
+        count_lists: how many lists a number of rows gets.
+    """
+    if like is None:
+        lists = count_lists(len(faces.ids))
+        sample = _sample(faces.vectors, max(lists * SAMPLE_PER_LIST, FRAME_SAMPLE))
+        centroids, frame = _centroids(faces, sample, lists), frame_of(sample, seed=SEED)
+    else:
+        centroids, frame = like.lists.centroids, like.frame
+    sizes, sources = _arranged(faces, centroids)
+    parts = _written(folder, faces, sources, frame, centroids, sizes)
+    rule = fitted_rule(parts) if like is None else like.rule
+    write_array(folder / "chances.npy", rule.chances)
+    written = [*folder.glob("*.npy"), *_columns(faces, sources).save(folder / COLUMNS)]
+    return Made(len(sources), len(sizes), rule.measured, stamped(folder, written))
+
+
+def worth_keeping(coding: Coding, *, rows: int) -> bool:
+    """Whether centroids and rule still suit a number of rows."""
+    measured = coding.rule.measured.rows
+    return measured <= GROWTH_MAX * rows and rows <= GROWTH_MAX * measured
+
+
+def _written(
+    folder: Path,
+    faces: Faces,
+    sources: Numbers,
+    frame: Frame,
+    centroids: Floats,
+    sizes: npt.NDArray[np.int64],
+) -> Fitted:
+    """Write rows, lists and codes, and map what fitting needs of them."""
     ids = np.where(sources >= 0, faces.ids[sources], PADDING) if len(faces.ids) else sources
     filled = np.flatnonzero(sources >= 0)
+    lists = Lists(centroids, sizes, encoded(centroids, np.ones(len(sizes), np.float32), frame))
     for name, array in {
         "ids": ids,
         "order": filled[np.argsort(ids[filled])],
@@ -80,22 +121,17 @@ def make(folder: Path, faces: Faces, *, count_lists: Callable[[int], int] = list
         "signs": frame.signs,
         "places": frame.places,
         "scales": _write_vectors(folder, faces.vectors, sources, frame),
+        "list_codes": lists.codes.words,
+        "list_factors": lists.codes.factors,
     }.items():
         write_array(folder / f"{name}.npy", array)
-    lists = Lists(centroids, sizes, encoded(centroids, np.ones(len(sizes), np.float32), frame))
-    write_array(folder / "list_codes.npy", lists.codes.words)
-    write_array(folder / "list_factors.npy", lists.codes.factors)
     shape = (len(ids), faces.vectors.shape[1])
-    parts = Fitted(
+    return Fitted(
         rows=mapped_rows(folder, shape),
         frame=frame,
         codes=mapped_codes(folder, "codes.npy", "factors.npy", shape),
         lists=lists,
     )
-    rule = fitted_rule(parts)
-    write_array(folder / "chances.npy", rule.chances)
-    written = [*folder.glob("*.npy"), *_columns(faces, sources).save(folder / COLUMNS)]
-    return Made(len(ids), len(sizes), rule.measured, stamped(folder, written))
 
 
 def _sample(vectors: HalfRows, size: int) -> Floats:
@@ -109,15 +145,17 @@ def _sample(vectors: HalfRows, size: int) -> Floats:
     return sample[usable].astype(np.float32) * scales[usable, None]
 
 
-def _arranged(
-    faces: Faces, sample: Floats, count: int
-) -> tuple[Floats, npt.NDArray[np.int64], Numbers]:
-    """Centroids, sizes of lists, and for each row of the snapshot its face, -1 for padding."""
+def _centroids(faces: Faces, sample: Floats, lists: int) -> Floats:
+    if lists > 1 and len(sample) >= lists:
+        return trained_centroids(sample, lists=lists)
+    return np.zeros((1, faces.vectors.shape[1]), np.float32)
+
+
+def _arranged(faces: Faces, centroids: Floats) -> tuple[npt.NDArray[np.int64], Numbers]:
+    """Sizes of lists, and for each row of the snapshot its face, -1 for padding."""
     rows = len(faces.ids)
-    centroids = np.zeros((1, faces.vectors.shape[1]), np.float32)
     numbers = np.zeros(rows, np.int32)
-    if count > 1 and len(sample) >= count:
-        centroids = trained_centroids(sample, lists=count)
+    if len(centroids) > 1:
         numbers = nearest_centroids(faces.vectors, centroids)
     sizes = np.bincount(numbers, minlength=len(centroids))
     offsets = offsets_of(sizes)
@@ -125,7 +163,7 @@ def _arranged(
     shift = (offsets[:-1] - (np.cumsum(sizes) - sizes))[numbers[order]]
     sources = np.full(offsets[-1], -1)
     sources[np.arange(rows) + shift] = order
-    return centroids, sizes, sources
+    return sizes, sources
 
 
 def _write_vectors(folder: Path, vectors: HalfRows, sources: Numbers, frame: Frame) -> Floats:

@@ -53,6 +53,7 @@ class Measured:
     promises: tuple[Promise, ...]  # by falling share missed
     costs: Costs
     pairs: int  # of query and row that the tails were counted over
+    rows: int  # that could be found when all this was measured
 
 
 def measured_of(content: Mapping[str, Any]) -> Measured:
@@ -63,6 +64,7 @@ def measured_of(content: Mapping[str, Any]) -> Measured:
         promises=tuple(Promise(**promise) for promise in content["promises"]),
         costs=Costs(**costs | {"seen": tuple((share, seen) for share, seen in costs["seen"])}),
         pairs=content["pairs"],
+        rows=content["rows"],
     )
 
 

@@ -91,6 +91,7 @@ class Manifest:
     fields: dict[str, FieldType]
     self_check: SelfCheck
     measured: Measured | None  # None: of format 1
+    seconds: float | None  # that writing it took; None: of format 1
     files: tuple[FileStamp, ...]
 
 
@@ -407,6 +408,7 @@ def _manifest(content: dict[str, Any]) -> Manifest:
             "fields": fields,
             "self_check": SelfCheck(**check),
             "measured": measured and measured_of(measured),
+            "seconds": content.get("seconds"),
             "files": tuple(FileStamp(**stamp) for stamp in content["files"]),
         }
     )

@@ -39,7 +39,7 @@ TOGETHER = 128  # rows that are worth a look
 CHECKS = 16  # of the rows seen are looked at before the rule is asked again: 1 in so many
 CODES_AHEAD = 16  # rows whose codes are asked for before they are needed
 NEARNESS_STEPS = 256  # similarities of query and centroid, -1 to 1
-WORST_STEPS = 128  # similarities of query and last neighbour, -1 to 1
+WORST_STEPS = 256  # similarities of query and last neighbour, -1 to 1
 
 
 @inlined
