@@ -13,12 +13,10 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.kernels.best import widen
+from retrieval.kernels.best import ERROR_PER_SUM, JOINS, LANES, measure, widen
 from retrieval.values import FaceIds, Floats, HalfRows, UnitRows
 
 PADDING: Final = -1  # the id of a row without a face
-# float32 sums of unit vectors differ by some 1e-7; two scores within this may be in either order.
-SLACK: Final = 2e-6
 BLOCK_ROWS: Final = 8192  # 16 MiB of float32 at 512 dimensions
 
 Mask = npt.NDArray[np.bool_]
@@ -68,12 +66,9 @@ def frozen(array: Array) -> Array:
 
 def scales_of(vectors: HalfRows) -> Floats:
     """1 / length of each row, (n,) float32; 0 for a row that points nowhere."""
-    scales = np.zeros(len(vectors), np.float32)
-    for begin in range(0, len(vectors), BLOCK_ROWS):
-        block = vectors[begin : begin + BLOCK_ROWS].astype(np.float32)
-        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
-        good = np.isfinite(lengths) & (lengths > 0)
-        scales[begin : begin + BLOCK_ROWS][good] = 1 / lengths[good]
+    scales = np.empty(len(vectors), np.float32)
+    halves = np.ascontiguousarray(vectors, np.float16).reshape(-1).view(np.uint16)
+    measure(frozen(halves), vectors.shape[1], scales)
     return scales
 
 
@@ -121,7 +116,7 @@ def gather(rows: Rows, queries: UnitRows, *, count: int, numbers: RowNumbers) ->
         count: neighbours wanted, at least 1.
         numbers: (m,) rows that may be found.
     """
-    pool = _Pool(queries=len(queries), count=count)
+    pool = _Pool(len(queries), count=count, dimension=queries.shape[1])
     wide = np.empty((min(BLOCK_ROWS, len(numbers)), queries.shape[1]), np.float32)
     for begin in range(0, len(numbers), BLOCK_ROWS):
         block = numbers[begin : begin + BLOCK_ROWS]
@@ -150,8 +145,9 @@ def nothing() -> Hits:
 class _Pool:
     """Candidates of many queries while blocks of rows pass by."""
 
-    def __init__(self, *, queries: int, count: int) -> None:
+    def __init__(self, queries: int, *, count: int, dimension: int) -> None:
         self._count = count
+        self._slack = (dimension // LANES + JOINS) * ERROR_PER_SUM
         self._floors = np.full(queries, -np.inf, np.float32)  # below it nothing can be an answer
         self._parts: list[tuple[Numbers, Numbers, Floats]] = []  # query, row, score
         self._size = 0
@@ -161,7 +157,7 @@ class _Pool:
         """Keep what could still be an answer: `scores` is (rows, queries)."""
         if len(scores) >= self._count and self._floors.min() == -np.inf:
             kth = np.partition(scores, len(scores) - self._count, axis=0)[-self._count]
-            np.maximum(self._floors, kth - SLACK, out=self._floors)
+            np.maximum(self._floors, kth - self._slack, out=self._floors)
         kept = np.flatnonzero(scores >= self._floors)
         places, queries = np.divmod(kept, len(self._floors))
         self._parts.append((queries, numbers[places], scores.ravel()[kept]))
@@ -184,7 +180,7 @@ class _Pool:
             for side in ("left", "right")
         )
         full = ends - begins >= self._count
-        kth = scores[begins[full] + self._count - 1] - SLACK
+        kth = scores[begins[full] + self._count - 1] - self._slack
         self._floors[full] = np.maximum(self._floors[full], kth)
         keep = scores >= self._floors[queries]
         self._parts = [(queries[keep], numbers[keep], scores[keep])]

@@ -257,7 +257,12 @@ def read_manifest(folder: Path) -> Manifest:
     claimed = content.pop("sha256", None)
     if claimed != _content_hash({"format": version, **content}):
         raise SnapshotUnusableError(f"the manifest of snapshot {folder} was changed")
-    return _manifest(content)
+    try:
+        return _manifest(content)
+    except (KeyError, TypeError, ValueError) as cause:
+        raise SnapshotUnusableError(
+            f"the manifest of snapshot {folder} is not one that this program writes"
+        ) from cause
 
 
 def sync(path: Path) -> None:

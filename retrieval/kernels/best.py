@@ -17,9 +17,10 @@ from retrieval.kernels.lanes import (
     lowest,
 )
 
-# Two float32 sums of unit vectors differ by some 1e-7: below the worst of the heap by more than
-# this, a row is out; else float64 decides.
-SLACK = np.float32(2e-6)
+# A float32 inner product of unit vectors, summed in 32 lanes, is wrong by at most this for each
+# addition of a lane, and for each of the additions that join them (Higham 2002, section 4.2).
+ERROR_PER_SUM = 6e-8
+LANES, JOINS = 32, 16
 LINE = 32  # half floats of a cache line
 EIGHT = 8  # doubles of a processor's vector
 AHEAD = 3  # rows whose cache lines are asked for before they are needed
@@ -154,13 +155,20 @@ def sort_heap(heap, filled):
 
 
 @inlined
+def slack(dimension):
+    """How far a float32 similarity may be from the true one."""
+    return np.float32((dimension // LANES + JOINS) * ERROR_PER_SUM)
+
+
+@inlined
 def consider(row, probe, table, heap, filled):
     """Score a row, and keep it if it belongs to the best; give the number of rows kept then."""
     query = probe[0]
     vectors, scales, ids = table
     start = row * len(query)
     quick = half_product(vectors, start, query, len(query)) * scales[row]
-    if filled == len(heap[0]) and quick < np.float32(heap[0][0]) - SLACK:
+    # Below the worst by more than its error a row is out; else float64 decides.
+    if filled == len(heap[0]) and quick < np.float32(heap[0][0]) - slack(len(query)):
         return filled
     return keep(heap[0], heap[1], filled, cosine(vectors, start, probe), ids[row])
 
@@ -206,6 +214,19 @@ def best_of_bitmap(query, words, table, heap, filled):
             filled = consider(row, probe, table, heap, filled)
     sort_heap(heap, filled)
     return filled
+
+
+@kernel
+def measure(vectors, dimension, scales):
+    """Fill 1 / length of each row (n,) float32 of half floats; 0 for one that points nowhere."""
+    wide = np.zeros(3 * width_of(dimension))
+    for row in range(len(scales)):
+        if dimension % EIGHT == 0 and len(wide) > 3 * EIGHT:
+            square = half_sums(vectors, row * dimension, wide, dimension)[1]
+        else:
+            square = _plain_sums(vectors, row * dimension, wide, dimension)[1]
+        good = np.isfinite(square) and square > 0.0
+        scales[row] = np.float32(1.0 / np.sqrt(square)) if good else np.float32(0.0)
 
 
 @kernel
