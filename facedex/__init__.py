@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from facedex.handle import Facedex
     from facedex.handle import open_facedex as open  # noqa: A004
-    from retrieval.reader import Index
+    from retrieval.library import Index
 
 __all__ = ["Facedex", "Index", "open"]
 
 _HOMES = {
     "Facedex": ("facedex.handle", "Facedex"),
-    "Index": ("retrieval.reader", "Index"),
+    "Index": ("retrieval.library", "Index"),
     "open": ("facedex.handle", "open_facedex"),
 }
 

@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 DEFAULT_ENGINES: Final = "facedex,faiss-flat,faiss-ivf,faiss-hnsw,faiss-rabitq"
 DEFAULT_QUERIES: Final = 200
 DEFAULT_TUNING: Final = 100
-DATA_SETS: Final[tuple[tuple[str, str], ...]] = (
-    ("faces:N", "N faces that the generator makes, 512 dimensions, with attributes"),
-    ("text:DIR", "texts embedded by benchmarks.filtered.data.text, the folder `set`"),
-    ("hdf5:FILE", "a file of ann-benchmarks"),
-    ("fbin:ROWS,QUERIES[,TAGS,TAGS]", "big-ann: .fbin or .u8bin, and .spmat for its filters"),
-    ("vdbb:DIR", "a folder of VectorDBBench: train*.parquet, test.parquet"),
-    ("fvecs:ROWS,QUERIES[,JSONL,JSONL]", ".fvecs or .bvecs, with attributes as JSON lines"),
-    ("collection:FILE", "a file of `facedex export`; some rows become the queries"),
-)
 
 
 @click.group(epilog="Example:  facedex bench run --data faces:20000 --work /tmp/bench")
@@ -84,13 +75,14 @@ def run(data: str, engines: str, cells: tuple[str, ...], work: Path, **options: 
     """Build, tune and ask; write one JSON line for each result."""
     with harness():
         from benchmarks.filtered import report
+        from benchmarks.filtered.data.named import named
         from benchmarks.filtered.run import Plan
         from benchmarks.filtered.run import run as carry_out
 
         as_json, resume = options.pop("as_json"), options.pop("resume")
         numbers = {name: options[name] for name in ("queries", "tuning", "seed")}
         folder = work / "data" / _file_name(f"{data} {sorted(numbers.items())}")
-        chosen = _data_set(data, folder, **numbers)
+        chosen = named(data, folder, **numbers)
         plan = Plan(
             engines=_engine_names(engines), work=work, stored=folder, fresh=not resume, **options
         )
@@ -119,6 +111,9 @@ def plot(results: tuple[Path, ...], out: Path, as_json: bool) -> None:
 @with_json
 def datasets(as_json: bool) -> None:
     """List what `--data` can name."""
+    with harness():
+        from benchmarks.filtered.data.named import DATA_SETS
+
     emit(
         {"datasets": [{"name": name, "what": what} for name, what in DATA_SETS]},
         as_json=as_json,
@@ -149,38 +144,6 @@ def _engine_names(named: str) -> list[str]:
     return names
 
 
-def _data_set(name: str, folder: Path, *, queries: int, tuning: int, seed: int) -> "DataSet":
-    """The set of that name, opened from `folder`, where it is put the first time."""
-    from benchmarks.filtered.data import stored
-
-    if not (folder / stored.INDEX_FILE).exists():
-        stored.save(_made(name, queries=queries, tuning=tuning, seed=seed), folder)
-    return stored.opened(folder)
-
-
-def _made(name: str, *, queries: int, tuning: int, seed: int) -> "DataSet":
-    from benchmarks.filtered.data import formats, generator, stored
-
-    kind, _, rest = name.partition(":")
-    files = [Path(part) for part in rest.split(",")]
-    held = {"queries": queries, "tuning": tuning, "seed": seed}
-    makers: dict[str, Callable[[], DataSet]] = {
-        "faces": lambda: generator.faces(_number(rest), **held),
-        "text": lambda: stored.opened(files[0]),
-        "hdf5": lambda: formats.ann_benchmarks(files[0]),
-        "fbin": lambda: formats.big_ann(*_two(files), **_optional(files, "row_tags", "query_tags")),
-        "vdbb": lambda: formats.vector_db_bench(files[0]),
-        "fvecs": lambda: formats.plain_vectors(
-            *_two(files), **_optional(files, "attributes", "query_attributes")
-        ),
-        "collection": lambda: formats.own_collection(files[0], **held),
-    }
-    if kind not in makers or not rest:
-        known = ", ".join(known for known, _ in DATA_SETS)
-        raise UsageError(f"there is no data set '{name}'; there are: {known}")
-    return makers[kind]()
-
-
 def _cells(data: "DataSet", named: Sequence[str]) -> list["Cell"]:
     """The cells of the groups and names given, each once."""
     from benchmarks.filtered import workload
@@ -206,22 +169,6 @@ def _cells_like(cells: Sequence["Cell"], part: str) -> list["Cell"]:
             + "; ".join(cell.name for cell in cells)
         )
     return found
-
-
-def _number(written: str) -> int:
-    if not written.isdecimal() or int(written) == 0:
-        raise UsageError(f"'{written}' is no number of faces")
-    return int(written)
-
-
-def _two(files: list[Path]) -> list[Path]:
-    if len(files) not in (2, 4):
-        raise UsageError("name the file of rows and the file of queries, with a comma between")
-    return files[:2]
-
-
-def _optional(files: list[Path], *names: str) -> dict[str, Any]:
-    return dict(zip(names, files[2:], strict=False))
 
 
 def _file_name(name: str) -> str:
