@@ -9,7 +9,7 @@ so that what is measured here holds there.
 >>> young = index.prepare("age < :limit")
 >>> found = index.search(vectors[30], where=young, parameters={"limit": 40.0}, count=3)
 >>> int(found.ids[0]), found.answer.survivors
-(30, 460)
+(30, 450)
 """
 
 import shutil
@@ -140,7 +140,8 @@ class Index:
             and not view.chunks
             and view.everything.total == len(view.snapshot.order)
         ):
-            shutil.copytree(view.snapshot.folder, folder)
+            _require_new(Path(folder))
+            shutil.copytree(view.snapshot.folder, folder, dirs_exist_ok=True)
         else:
             _written(Path(folder), _faces_of(view), like=None)
 
@@ -219,6 +220,10 @@ class Index:
     ) -> None:
         """Add vectors, or put them in the place of those with the same ids; seen at once."""
         halves = _halves(vectors)
+        if halves.shape[1] != self._view.dimension:
+            raise UnusableVectorError(
+                f"vectors have {halves.shape[1]} dimensions; the index has {self._view.dimension}"
+            )
         table = _table(attributes, rows=len(halves))
         unknown = set(table.column_names) - set(self.fields)
         if unknown or any(field_types(table)[n] is not self.fields[n] for n in table.column_names):
@@ -234,7 +239,10 @@ class Index:
     def delete(self, ids: npt.ArrayLike) -> None:
         """Delete the vectors with these ids, at once; an id that is not there is none."""
         empty = pa.table({"face": pa.array([], pa.int64()), "vector": pa.array([], pa.binary())})
-        gone = np.unique(np.asarray(ids, np.int64))
+        given = np.asarray(ids)
+        if given.size and given.dtype.kind not in "iu":
+            raise UsageError("ids are integers")
+        gone = np.unique(given.astype(np.int64))
         self._change(Changes(cursor=NO_CURSOR, changed=gone, rows=empty))
 
     def merge(self) -> float:
@@ -328,8 +336,7 @@ def _coding_of(view: View) -> Coding | None:
 
 def _written(folder: Path, faces: Faces, *, like: Coding | None) -> Path:
     """Write the files of an index into a new folder."""
-    if (folder / MANIFEST).exists():
-        raise UsageError(f"{folder} holds an index already: name another folder")
+    _require_new(folder)
     began = time.perf_counter()
     (folder / COLUMNS).mkdir(parents=True, exist_ok=True)
     made = make(folder, faces, like=like)
@@ -351,6 +358,11 @@ def _written(folder: Path, faces: Faces, *, like: Coding | None) -> Path:
     )
     write_manifest(folder, manifest)
     return folder
+
+
+def _require_new(folder: Path) -> None:
+    if (folder / MANIFEST).exists():
+        raise UsageError(f"{folder} holds an index already: name another folder")
 
 
 def _faces_of(view: View) -> Faces:
