@@ -11,6 +11,7 @@ from pathlib import Path
 
 import indexer.build
 from retrieval.filters.parse import parse
+from retrieval.index import lists
 from retrieval.index.snapshot import FORMAT
 from retrieval.reader import Index
 from retrieval.search import Question
@@ -21,13 +22,13 @@ from retrieval.values import FieldType, UnitRows
 from tests.galleries import clustered_vectors, gallery
 
 HERE = Path(__file__).parent
-ROWS, LISTS = 200, 4
+ROWS = 200
 FILTER = "age < 45 AND 'hat' = ANY(tags) OR shelf IN ('a', 'b') AND good"
 
 
 def make(url: str, target: Path) -> None:
     """Build in a database, copy the snapshot, and note what it answers."""
-    setattr(indexer.build, "list_count", lambda _: LISTS)  # noqa: B010
+    setattr(lists, "LISTED_ROWS_MIN", ROWS)  # noqa: B010
     with open_store(url) as store, tempfile.TemporaryDirectory() as home:
         schema.upgrade(store)
         made = gallery(store, name="golden", dimension=16, space="golden@1")

@@ -35,6 +35,7 @@ MEASURED = Measured(
     ),
     costs=COSTS,
     pairs=1_000_000,
+    rows=1_000_000,
 )
 RULE = Rule(np.zeros((1, 1), np.float32), MEASURED)
 RECALLS = st.floats(0.01, 1.0) | st.sampled_from(["exact", "certified"])
