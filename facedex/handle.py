@@ -29,7 +29,7 @@ from retrieval.index.snapshot import Coding
 from retrieval.kernels.compiled import use_cache
 from retrieval.limits import COUNT_MAX, within
 from retrieval.plan import DEFAULT_RECALL, Recall
-from retrieval.reader import Index, IndexStatus
+from retrieval.reader import IndexStatus, Reader
 from retrieval.search import Answer, Question
 from retrieval.settings import Configuration, Settings, configuration
 from retrieval.store import audit, embedded, schema
@@ -132,7 +132,7 @@ class Facedex:
         self.configuration = configuration
         self.settings = configuration.settings
         self.store = store
-        self._indexes: dict[tuple[int, int], Index] = {}
+        self._indexes: dict[tuple[int, int], Reader] = {}
         self._readers: dict[ModelChoice, FaceReader] = {}
 
     # --- collections and spaces --------------------------------------------------------------
@@ -431,13 +431,13 @@ class Facedex:
 
     # --- index -------------------------------------------------------------------------------
 
-    def index(self, collection: Collection) -> Index:
+    def index(self, collection: Collection) -> Reader:
         """The reader of the collection's index, opened once."""
         with self.store.reading() as connection:
             space = tenants.space_of(connection, collection)
         key = (collection.id, space.id)
         if key not in self._indexes:
-            self._indexes[key] = Index.open(
+            self._indexes[key] = Reader.open(
                 self.store, home=self.settings.home, collection=collection, space=space
             )
         return self._indexes[key]

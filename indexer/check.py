@@ -21,7 +21,7 @@ from retrieval.index.delta import half_rows
 from retrieval.index.exact import Mask, Numbers, places_in
 from retrieval.index.snapshot import current_id, snapshots_folder, verify
 from retrieval.index.view import Part, View, advance
-from retrieval.reader import Index
+from retrieval.reader import Reader
 from retrieval.store.changes import changes_since, read_everything
 from retrieval.store.collections import fields_of
 from retrieval.store.database import Store
@@ -91,7 +91,7 @@ def verify_current(*, home: Path, collection: Collection, space: Space) -> Verif
     return VerifyReport(snapshot=last, problems=problems)
 
 
-def check(store: Store, index: Index, *, collection: Collection, space: Space) -> CheckReport:
+def check(store: Store, index: Reader, *, collection: Collection, space: Space) -> CheckReport:
     """Compare every face of the store with the index, field by field and bit by bit.
 
     To repair what is found, build the index anew.

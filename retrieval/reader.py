@@ -58,8 +58,8 @@ class IndexStatus:
     problems: tuple[str, ...]  # why newer snapshots were not opened
 
 
-class Index:
-    """A searchable view of one collection in one space. Safe to share between threads."""
+class Reader:
+    """A searchable view of one collection in one space, as fresh as its last refresh. Thread-safe."""
 
     def __init__(self, store: Store, *, home: Path, collection: Collection, space: Space) -> None:
         self._store = store
@@ -75,7 +75,7 @@ class Index:
         self._view = self._opened()
 
     @classmethod
-    def open(cls, store: Store, *, home: Path, collection: Collection, space: Space) -> "Index":
+    def open(cls, store: Store, *, home: Path, collection: Collection, space: Space) -> "Reader":
         """Open the best snapshot there is and bring it up to the present.
 
         Raises:

@@ -13,7 +13,7 @@ import indexer.build
 from retrieval.filters.parse import parse
 from retrieval.index import lists
 from retrieval.index.snapshot import FORMAT
-from retrieval.reader import Index
+from retrieval.reader import Reader
 from retrieval.search import Question
 from retrieval.store import schema
 from retrieval.store.collections import declare
@@ -49,7 +49,7 @@ def make(url: str, target: Path) -> None:
         report = indexer.build.build(
             store, home=Path(home), collection=made.collection, space=made.space
         )
-        index = Index.open(store, home=Path(home), collection=made.collection, space=made.space)
+        index = Reader.open(store, home=Path(home), collection=made.collection, space=made.space)
         queries = UnitRows(vectors[:3])
         questions = {
             None: Question(vectors=queries, count=5, recall="exact"),

@@ -16,7 +16,7 @@ from indexer.build import build
 from indexer.check import check
 from retrieval.errors import StoreUnavailableError
 from retrieval.index.snapshot import snapshots_folder
-from retrieval.reader import Index
+from retrieval.reader import Reader
 from retrieval.store.database import Store
 from retrieval.store.snapshots import published_snapshots
 from tests.galleries import TestGallery, gallery, unit_vectors
@@ -80,8 +80,8 @@ def built(made: TestGallery, home: Path) -> str:
     return build(made.store, home=home, collection=made.collection, space=made.space).snapshot
 
 
-def opened(made: TestGallery, home: Path) -> Index:
-    return Index.open(made.store, home=home, collection=made.collection, space=made.space)
+def opened(made: TestGallery, home: Path) -> Reader:
+    return Reader.open(made.store, home=home, collection=made.collection, space=made.space)
 
 
 def folder_of(made: TestGallery, home: Path) -> Path:
@@ -128,7 +128,7 @@ def test_a_disk_that_takes_no_more_fails_the_build_and_leaves_the_snapshot_befor
     assert [path.name for path in folder_of(faces, tmp_path).glob(".staging*")] == []
 
 
-def assert_whole(faces: TestGallery, index: Index) -> None:
+def assert_whole(faces: TestGallery, index: Reader) -> None:
     """A snapshot is open, and what it holds is what the store holds."""
     assert index.status().snapshot is not None
     assert index.status().problems == ()

@@ -22,7 +22,7 @@ from retrieval.filters.parse import parse
 from retrieval.index import lists
 from retrieval.index.view import advance
 from retrieval.plan import Strategy
-from retrieval.reader import Index, IndexStatus
+from retrieval.reader import IndexStatus, Reader
 from retrieval.search import Answer, Question, search
 from retrieval.store.changes import changes_since
 from retrieval.store.collections import declare
@@ -48,15 +48,15 @@ def built(made: TestGallery, home: Path) -> None:
     build(made.store, home=home, collection=made.collection, space=made.space)
 
 
-def opened(made: TestGallery, home: Path) -> Index:
-    return Index.open(made.store, home=home, collection=made.collection, space=made.space)
+def opened(made: TestGallery, home: Path) -> Reader:
+    return Reader.open(made.store, home=home, collection=made.collection, space=made.space)
 
 
-def checked(made: TestGallery, index: Index) -> CheckReport:
+def checked(made: TestGallery, index: Reader) -> CheckReport:
     return check(made.store, index, collection=made.collection, space=made.space)
 
 
-def asked(index: Index, made: TestGallery, where: str | None = None, **others: Any) -> Answer:
+def asked(index: Reader, made: TestGallery, where: str | None = None, **others: Any) -> Answer:
     filter_ = None if where is None else parse(where, made.fields())
     wanted: dict[str, Any] = {"vectors": QUERIES, "recall": "exact", **others}
     return index.search(Question(filter=filter_, **wanted))

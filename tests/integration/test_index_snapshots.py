@@ -22,7 +22,7 @@ from retrieval.index.snapshot import (
     snapshots_folder,
     verify,
 )
-from retrieval.reader import Index
+from retrieval.reader import Reader
 from retrieval.search import Question
 from retrieval.store.database import Store
 from retrieval.store.snapshots import PublishedSnapshot, published_snapshots, sole_builder
@@ -45,8 +45,8 @@ def built(made: TestGallery, home: Path) -> BuildReport:
     return build(made.store, home=home, collection=made.collection, space=made.space)
 
 
-def opened(made: TestGallery, home: Path) -> Index:
-    return Index.open(made.store, home=home, collection=made.collection, space=made.space)
+def opened(made: TestGallery, home: Path) -> Reader:
+    return Reader.open(made.store, home=home, collection=made.collection, space=made.space)
 
 
 def folder_of(made: TestGallery, home: Path) -> Path:
@@ -67,7 +67,7 @@ def expected(made: TestGallery) -> Gallery:
     )
 
 
-def exact(index: Index) -> list[list[Neighbour]]:
+def exact(index: Reader) -> list[list[Neighbour]]:
     question = Question(vectors=QUERIES, count=20, recall="exact")
     return index.search(question).neighbours
 

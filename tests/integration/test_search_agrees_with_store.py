@@ -21,7 +21,7 @@ from indexer.check import check
 from retrieval.filters.parse import parse
 from retrieval.index import lists
 from retrieval.plan import Plan, Recall, Statistics
-from retrieval.reader import Index
+from retrieval.reader import Reader
 from retrieval.search import Answer, Question
 from retrieval.store.collections import declare
 from retrieval.store.database import Store
@@ -53,13 +53,13 @@ class History:
     gallery: TestGallery
     home: Path
     random: np.random.Generator
-    index: Index = field(init=False)
+    index: Reader = field(init=False)
 
     def __post_init__(self) -> None:
         self.index = self.opened()
 
-    def opened(self) -> Index:
-        return Index.open(
+    def opened(self) -> Reader:
+        return Reader.open(
             self.gallery.store,
             home=self.home,
             collection=self.gallery.collection,
@@ -205,7 +205,7 @@ EVENTS: tuple[Event, ...] = (
 )  # fmt: skip
 
 
-def agree(history: History, index: Index) -> None:
+def agree(history: History, index: Reader) -> None:
     fields = history.gallery.fields()
     later = ("later = 3", "later IS NULL") if "later" in fields else ()
     for filter_ in (*FILTERS, *later):
