@@ -48,7 +48,7 @@ def use_cache(home: Path) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may have been quicker
     except OSError as cause:
         reason = f"compiled code is not kept, every process compiles anew: {cause}"
         _LOG.warning(reason)
