@@ -23,7 +23,7 @@ DEFAULT_TUNING: Final = 100
 
 @click.group(epilog="Example:  facedex bench run --data faces:20000 --work /tmp/bench")
 def bench_command() -> None:
-    """Measure Facedex against other engines."""
+    """Compare engines for filtered search: Facedex and its rivals, under filters, on one machine."""
 
 
 @bench_command.command("run")

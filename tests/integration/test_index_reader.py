@@ -414,13 +414,15 @@ def test_check_finds_no_difference_after_changes_that_the_reader_has_not_seen_ye
 
 
 def test_an_index_is_built_anew_when_a_tenth_and_two_thousand_rows_changed() -> None:
-    def status(**counts: int) -> IndexStatus:
+    def status(*, spent: float = 0.0, last: float | None = None, **counts: int) -> IndexStatus:
         known = {"delta_rows": 0, "patched_rows": 0, "dead_rows": 0, **counts}
         snapshot_rows = known.pop("snapshot_rows", 10_000)
         return IndexStatus(
             snapshot="a",
             rows=snapshot_rows,
             snapshot_rows=snapshot_rows,
+            delta_seconds=spent,
+            build_seconds=last,
             cursor=Cursor("1:1:"),
             problems=(),
             **known,
@@ -431,3 +433,7 @@ def test_an_index_is_built_anew_when_a_tenth_and_two_thousand_rows_changed() -> 
     assert should_build(status(delta_rows=2_000, snapshot_rows=0))
     assert not should_build(status(delta_rows=2_500, snapshot_rows=1_000_000))
     assert should_build(status(delta_rows=500, patched_rows=1_000, dead_rows=600))
+    many = {"delta_rows": 2_500, "snapshot_rows": 1_000_000}
+    assert should_build(status(**many, spent=30.1, last=30.0))
+    assert not should_build(status(**many, spent=29.9, last=30.0))
+    assert not should_build(status(delta_rows=100, spent=31.0, last=30.0))
