@@ -23,7 +23,7 @@ DEFAULT_TUNING: Final = 100
 
 @click.group(epilog="Example:  facedex bench run --data faces:20000 --work /tmp/bench")
 def bench_command() -> None:
-    """Compare engines for filtered search: Facedex and its rivals, under filters, on one machine."""
+    """Compare engines for filtered search, Facedex among them, on this machine."""
 
 
 @bench_command.command("run")
