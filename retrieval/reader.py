@@ -59,7 +59,7 @@ class IndexStatus:
 
 
 class Reader:
-    """A searchable view of one collection in one space, as fresh as its last refresh. Thread-safe."""
+    """A searchable view of one collection in one space. Safe to share between threads."""
 
     def __init__(self, store: Store, *, home: Path, collection: Collection, space: Space) -> None:
         self._store = store

@@ -98,8 +98,14 @@ def keep(similarities, faces, filled, similarity, face):
         similarities[place] = similarity
         faces[place] = face
         return filled + 1
-    if not before(similarity, face, similarities[0], faces[0]):
-        return filled
+    if before(similarity, face, similarities[0], faces[0]):
+        sink(similarities, faces, filled, similarity, face)
+    return filled
+
+
+@inlined
+def sink(similarities, faces, filled, similarity, face):
+    """Put a row in the place of the last, and down to where it belongs."""
     place = 0
     while True:
         child = 2 * place + 1
@@ -116,7 +122,6 @@ def keep(similarities, faces, filled, similarity, face):
         place = child
     similarities[place] = similarity
     faces[place] = face
-    return filled
 
 
 @inlined
@@ -136,22 +141,7 @@ def sort_heap(heap, filled):
     for end in range(filled - 1, 0, -1):
         similarity, face = similarities[end], faces[end]
         similarities[end], faces[end] = similarities[0], faces[0]
-        place = 0
-        while True:
-            child = 2 * place + 1
-            if child >= end:
-                break
-            if child + 1 < end and before(
-                similarities[child], faces[child], similarities[child + 1], faces[child + 1]
-            ):
-                child += 1
-            if not before(similarity, face, similarities[child], faces[child]):
-                break
-            similarities[place] = similarities[child]
-            faces[place] = faces[child]
-            place = child
-        similarities[place] = similarity
-        faces[place] = face
+        sink(similarities, faces, end, similarity, face)
 
 
 @inlined
