@@ -84,7 +84,7 @@ def plan(count: int, *, recall: Recall, statistics: Statistics) -> Plan:
             costs_us=(),
         )
     exact = _exact_costs(known)
-    if known.rule is None or recall == "exact" or known.survivors <= count:
+    if known.rule is None or recall in ("exact", 1.0) or known.survivors <= count:
         reason = "all of them are asked for" if known.survivors <= count else _why_exact(recall)
         return _cheapest(known, exact, reason=reason)
     costs = known.rule.measured.costs
@@ -98,13 +98,13 @@ def plan(count: int, *, recall: Recall, statistics: Statistics) -> Plan:
     if missed is not None and known.lists > 1:
         exact[Strategy.PROBE] = _probe_cost(count, known, costs)
     # Where no list is left out, all that may be missed is left to errors.
-    allowed = max(1.0 - share, 1e-6) if missed is None else ERRORS_SHARE * missed
+    allowed = 1.0 - share if missed is None else ERRORS_SHARE * missed
     errors = known.rule.errors_for(allowed)
     return _cheapest(known, exact, tier=Tier.CALIBRATED, errors=errors, missed=missed or 0.0)
 
 
 def _why_exact(recall: Recall) -> str:
-    return "an exact answer is asked for" if recall == "exact" else "nothing was built yet"
+    return "an exact answer is asked for" if recall in ("exact", 1.0) else "nothing was built yet"
 
 
 def _cheapest(

@@ -40,7 +40,7 @@ PLACES: Final = ("independent", "own", "near", "far")
 OWN_SHARE: Final = 1e-3  # the nearest rows, which filters of a query's own attributes keep
 MISSED: Final = (0.2, 0.1, 0.05, 0.03, 0.015, 0.005)
 ERRORS_SHARE: Final = 0.2  # of what may be missed is left to errors of estimates
-TAILS: Final = (0.1, 0.04, 0.02, 0.01, 6e-3, 3e-3, 1e-3, 4e-4, 1e-4, 1e-5, 1e-6)
+TAILS: Final = (0.1, 0.04, 0.02, 0.01, 6e-3, 3e-3, 1e-3, 4e-4, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 SURVIVORS_MIN: Final = 2_000  # fewer are never searched by lists
 BOUND: Final = NormalDist().inv_cdf(0.95)
 
