@@ -76,17 +76,24 @@ def temporary_home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
+def home(compiled: Path) -> Iterator[Path]:
     """A FACEDEX_HOME of the test's own; the server that runs in it is stopped afterwards."""
     with temporary_home() as folder:
-        yield folder
+        yield with_kernels(folder, compiled)
+
+
+def with_kernels(home: Path, compiled: Path) -> Path:
+    """The home, whose processes use and keep the compiled code that all tests share."""
+    (compiled / "kernels").mkdir(exist_ok=True)
+    (home / "kernels").symlink_to(compiled / "kernels")
+    return home
 
 
 @pytest.fixture(scope="session")
-def new_home() -> Iterator[Callable[[], Path]]:
+def new_home(compiled: Path) -> Iterator[Callable[[], Path]]:
     """Makes a FACEDEX_HOME for several tests; its server is stopped with the session."""
     with ExitStack() as homes:
-        yield lambda: homes.enter_context(temporary_home())
+        yield lambda: with_kernels(homes.enter_context(temporary_home()), compiled)
 
 
 @pytest.fixture(scope="session")

@@ -113,3 +113,37 @@ def test_vectors_that_point_nowhere_are_refused_and_the_rest_goes_in(
     wrong = tmp_path / "wrong.npy"
     np.save(wrong, np.ones(5))
     assert facedex("search", "--vector", str(wrong)).status == 2
+
+
+def test_a_search_says_in_json_and_in_words_how_it_was_answered(
+    facedex: Facedex, table: pa.Table, tmp_path: Path, home: Path
+) -> None:
+    pq.write_table(table, tmp_path / "in.parquet")
+    facedex("import", str(tmp_path / "in.parquet"), "--space", "mine@1")
+    facedex("index", "build")
+    np.save(tmp_path / "probe.npy", np.arange(DIMENSION, dtype=np.float32))
+    asked = ["search", "--vector", str(tmp_path / "probe.npy"), "-k", "5"]
+    answers = {
+        recall: facedex(*asked, "--recall", recall, "--json").json
+        for recall in ("0.8", "certified", "exact")
+    }
+    for recall, found in answers.items():
+        assert {"hits", "tier", "survivors", "rows_scored", "plan"} <= found.keys()
+        kept = {"face", "external_id", "similarity", "image", "person", "attributes"}
+        assert all(kept <= hit.keys() for hit in found["hits"])
+        assert found["tier"] in {"exact", {"0.8": "calibrated"}.get(recall, recall)}
+        assert found["survivors"] == found["plan"]["rows"] == ROWS
+        plan = found["plan"]
+        assert plan["strategy"] in plan["microseconds"]["ways"]
+        assert f"{ROWS:,} of {ROWS:,} rows pass" in plan["why"]
+        assert plan["promise"]
+        assert plan["rows_scored"].keys() == {"by_code", "exactly"}
+        assert plan["lists"].keys() == {"all", "ranked", "touched"}
+        assert plan["microseconds"]["actual"] > 0
+        assert all(name.endswith("_ms") for name in plan["timings"])
+    assert answers["certified"]["hits"] == answers["exact"]["hits"]
+    told = facedex(*asked, "--recall", "certified", "--explain")
+    assert told.status == 0
+    for word in ("rows pass", "tier", "rows scored", "lists touched", "microseconds", "by step"):
+        assert word in told.out
+    assert list((home / "kernels").iterdir()), "compiled code is kept below the home"
