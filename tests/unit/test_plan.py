@@ -120,8 +120,11 @@ def test_a_recall_that_no_share_gave_is_not_probed() -> None:
     chosen = plan(10, recall=0.995, statistics=known(1_000_000))
     assert (chosen.strategy, chosen.tier) == (Strategy.SCAN, Tier.CALIBRATED)
     assert (chosen.missed, chosen.errors) == (0.0, RULE.errors_for(0.005))
+
+
+def test_recall_1_is_exact() -> None:
     everything = plan(10, recall=1.0, statistics=known(1_000_000))
-    assert everything.errors == 5.0
+    assert (everything.strategy, everything.tier) == (Strategy.SCORE, Tier.EXACT)
 
 
 def test_one_list_is_not_probed() -> None:
