@@ -76,4 +76,5 @@ def assert_whole_chunks_only(store: Store) -> None:
             )
         ).one()
     assert faces == vectors
-    assert done is None or faces == done
+    # A run that ended before it was killed leaves all rows, and the next one begins anew.
+    assert done is None or faces in {done, ROWS}
