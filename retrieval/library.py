@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from retrieval.errors import SchemaMismatchError, UnusableVectorError, UsageError
 from retrieval.fields import Fields
-from retrieval.filters.columns import field_types
+from retrieval.filters.columns import ARROW_TYPES, field_types
 from retrieval.filters.parse import parse
 from retrieval.filters.prepared import Prepared
 from retrieval.filters.tree import Filter
@@ -224,13 +224,7 @@ class Index:
             raise UnusableVectorError(
                 f"vectors have {halves.shape[1]} dimensions; the index has {self._view.dimension}"
             )
-        table = _table(attributes, rows=len(halves))
-        unknown = set(table.column_names) - set(self.fields)
-        if unknown or any(field_types(table)[n] is not self.fields[n] for n in table.column_names):
-            raise SchemaMismatchError(
-                f"the attributes of this index are {', '.join(map(repr, self.fields)) or 'none'}, "
-                "each of the type it was built with"
-            )
+        table = _fitted(_table(attributes, rows=len(halves)), self.fields)
         faces = _ids(ids, rows=len(halves))
         bytes_ = pa.array([row.tobytes() for row in halves], pa.binary())
         rows = table.append_column("face", pa.array(faces)).append_column("vector", bytes_)
@@ -433,6 +427,23 @@ def _table(attributes: Attributes | None, *, rows: int) -> pa.Table:
     if table.num_rows != rows:
         raise SchemaMismatchError(f"there are {rows:,} vectors and {table.num_rows:,} attributes")
     return table.cast(pa.schema([(name, _field(table, name)) for name in table.column_names]))
+
+
+def _fitted(table: pa.Table, fields: Fields) -> pa.Table:
+    """The table with columns of the fields' types: NULL is of every type, an integer a number."""
+    for place, name in enumerate(table.column_names):
+        column, kind = table.column(name), fields.get(name)
+        wanted = None if kind is None else ARROW_TYPES[kind]
+        empty = column.null_count == len(column)
+        wider = (column.type, wanted) == (pa.int64(), pa.float64())
+        if wanted is None or not (empty or wider or column.type == wanted):
+            raise SchemaMismatchError(
+                f"the attributes of this index are {', '.join(map(repr, fields)) or 'none'}, "
+                "each of the type it was built with"
+            )
+        fitting = pa.nulls(len(column), wanted) if empty else column.cast(wanted)
+        table = table.set_column(place, name, fitting)
+    return table
 
 
 def _field(table: pa.Table, name: str) -> pa.DataType:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from math import log1p
 from typing import Final, Literal
 
-from retrieval.index.rule import Costs, Rule
+from retrieval.index.rule import PROBED_SURVIVORS_MIN, Costs, Rule
 from retrieval.values import Tier
 
 Recall = float | Literal["exact", "certified"]
@@ -95,7 +95,7 @@ def plan(count: int, *, recall: Recall, statistics: Statistics) -> Plan:
     share = float(recall)
     exact[Strategy.SCAN] = _scan_cost(count, known, costs)
     missed = known.rule.missed_for(share)
-    if missed is not None and known.lists > 1:
+    if missed is not None and known.lists > 1 and known.survivors >= PROBED_SURVIVORS_MIN:
         exact[Strategy.PROBE] = _probe_cost(count, known, costs)
     # Where no list is left out, all that may be missed is left to errors.
     allowed = 1.0 - share if missed is None else ERRORS_SHARE * missed

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+import pytest
+
 from retrieval.index.rule import Costs, Promise
 from retrieval.plan import Plan, Recall, Statistics, Strategy, plan
 
@@ -23,9 +25,11 @@ def in_way(way: Strategy) -> Planner:
     def planner(count: int, *, recall: Recall, statistics: Statistics) -> Plan:
         if statistics.survivors == 0 or statistics.rule is None:
             return plan(count, recall=recall, statistics=statistics)
-        if way is Strategy.MULTIPLY and recall != "exact":
-            return plan(count, recall="exact", statistics=costing(statistics, way))
-        return plan(count, recall=recall, statistics=costing(statistics, way))
+        asked: Recall = "exact" if way is Strategy.MULTIPLY else recall
+        with pytest.MonkeyPatch.context() as patch:
+            # Nothing is promised for few survivors, so the real plan never probes them.
+            patch.setattr("retrieval.plan.PROBED_SURVIVORS_MIN", 0)
+            return plan(count, recall=asked, statistics=costing(statistics, way))
 
     return planner
 

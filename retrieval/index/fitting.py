@@ -19,7 +19,7 @@ import numpy.typing as npt
 from retrieval.index.codes import Codes, Frame
 from retrieval.index.exact import BLOCK_ROWS, Doubles, Mask, Numbers, Rows, frozen
 from retrieval.index.lists import SEED, Lists
-from retrieval.index.rule import Costs, Measured, Promise, Rule, Tail
+from retrieval.index.rule import PROBED_SURVIVORS_MIN, Costs, Measured, Promise, Rule, Tail
 from retrieval.kernels.best import best_of_numbers
 from retrieval.kernels.coded import (
     NEARNESS_STEPS,
@@ -41,7 +41,6 @@ OWN_SHARE: Final = 1e-3  # the nearest rows, which filters of a query's own attr
 MISSED: Final = (0.2, 0.1, 0.05, 0.03, 0.015, 0.005)
 ERRORS_SHARE: Final = 0.2  # of what may be missed is left to errors of estimates
 TAILS: Final = (0.1, 0.04, 0.02, 0.01, 6e-3, 3e-3, 1e-3, 4e-4, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-SURVIVORS_MIN: Final = 2_000  # fewer are never searched by lists
 BOUND: Final = NormalDist().inv_cdf(0.95)
 
 Words = npt.NDArray[np.uint64]
@@ -227,7 +226,7 @@ def _classes(parts: Fitted) -> Iterator[tuple[float, str]]:
     if len(parts.lists.sizes) > 1:
         for share in SHARES:
             for place in PLACES:
-                if share * rows >= SURVIVORS_MIN and (share < 1.0 or place == "independent"):
+                if share * rows >= PROBED_SURVIVORS_MIN and (share < 1.0 or place == "independent"):
                     yield share, place
 
 

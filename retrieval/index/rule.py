@@ -13,9 +13,11 @@ filters of several shares and places (fitting.py), and so was how far estimates 
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from retrieval.values import Floats
+
+PROBED_SURVIVORS_MIN: Final = 2_000  # promises are measured on classes of so many rows and more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ def kernel(function: Kernel) -> Kernel:
     dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
     _kernels.append(dispatcher)
     if _cached_in is not None:
-        dispatcher.enable_caching()
+        _keep(dispatcher)
     compiled: Kernel = dispatcher
     return compiled
 
@@ -56,8 +56,27 @@ def use_cache(home: Path) -> str | None:
     config.CACHE_DIR = str(folder)
     _cached_in = folder
     for dispatcher in _kernels:
-        dispatcher.enable_caching()
+        _keep(dispatcher)
     return None
+
+
+def _keep(dispatcher: Any) -> None:
+    """Let Numba keep what it compiles, and go on without where files are damaged or a disk full."""
+    dispatcher.enable_caching()
+    cache = dispatcher._cache  # noqa: SLF001  # Numba has no other place for this
+    cache.load_overload = _or_nothing(cache.load_overload)
+    cache.save_overload = _or_nothing(cache.save_overload)
+
+
+def _or_nothing(act: Callable[..., Any]) -> Callable[..., Any]:
+    def acted(*arguments: Any) -> Any:
+        try:
+            return act(*arguments)
+        except Exception:  # noqa: BLE001  # unpickling what is damaged raises anything
+            _LOG.warning("compiled code is not kept, or was damaged: it is compiled anew")
+            return None
+
+    return acted
 
 
 def _fingerprint() -> str:

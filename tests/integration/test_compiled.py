@@ -128,7 +128,6 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 """
 
 
-@pytest.mark.xfail(reason="Numba's OSError comes out of the kernel's first call", strict=False)
 def test_a_disk_that_is_full_keeps_no_kernel_from_working(tmp_path: Path) -> None:
     head, rest = PROGRAM.split("reason = ", 1)
     program = f"{head}{FULL}reason = {rest}"
@@ -139,7 +138,6 @@ def test_a_disk_that_is_full_keeps_no_kernel_from_working(tmp_path: Path) -> Non
     assert {name: told[name] for name in RIGHT} == RIGHT
 
 
-@pytest.mark.xfail(reason="Numba unpickles what it finds", strict=False)
 def test_damaged_compiled_code_is_compiled_anew(tmp_path: Path) -> None:
     run(tmp_path)
     for path in (tmp_path / "kernels").rglob("*.nb*"):

@@ -418,7 +418,6 @@ def test_bad_input_is_refused_in_words_and_changes_nothing(name: str) -> None:
     assert len(made) == 20
 
 
-@pytest.mark.xfail(reason="Index.add wants the very type of a field", strict=False)
 @pytest.mark.parametrize(
     "columns", [{"age": [None]}, {"age": [30]}, {"tags": [None]}, {"tags": [[]]}], ids=str
 )

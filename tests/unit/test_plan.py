@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.index.rule import Costs, Measured, Promise, Rule, Tail, measured_of
+from retrieval.index.rule import (
+    PROBED_SURVIVORS_MIN,
+    Costs,
+    Measured,
+    Promise,
+    Rule,
+    Tail,
+    measured_of,
+)
 from retrieval.plan import CERTIFIED_MISS, ERRORS_SHARE, Plan, Recall, Statistics, Strategy, plan
 from retrieval.values import Tier
 
@@ -125,6 +133,15 @@ def test_a_recall_that_no_share_gave_is_not_probed() -> None:
 def test_recall_1_is_exact() -> None:
     everything = plan(10, recall=1.0, statistics=known(1_000_000))
     assert (everything.strategy, everything.tier) == (Strategy.SCORE, Tier.EXACT)
+
+
+def test_survivors_too_few_for_a_promise_are_not_probed() -> None:
+    few, enough = (
+        ways(plan(10, recall=0.95, statistics=known(survivors)))
+        for survivors in (PROBED_SURVIVORS_MIN - 1, PROBED_SURVIVORS_MIN)
+    )
+    assert Strategy.PROBE not in few
+    assert Strategy.PROBE in enough
 
 
 def test_one_list_is_not_probed() -> None:
