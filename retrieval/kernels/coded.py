@@ -168,11 +168,27 @@ def look_at(rows, count, asked, reach, probe, coded, table, heap, filled):
             numbers[kept] = numbers[place + one]
             bounds[kept] = eight[one]
             kept += 1
-    scored = 0
+    if filled == full or kept <= full:
+        return rescore(rows, kept, np.float32(-4.0), asked, probe, table, heap, filled)
+    # Nothing is known yet that rows could be measured by: the most promising come first.
+    first = np.partition(bounds[:kept], kept - full)[kept - full]
+    filled, scored = rescore(rows, kept, first, asked, probe, table, heap, filled)
     for place in range(kept):
-        if filled == full and bounds[place] + base < np.float32(heap[0][0]):
+        bounds[place] = np.float32(-5.0) if bounds[place] >= first else bounds[place]
+    filled, more = rescore(rows, kept, np.float32(-4.0), asked, probe, table, heap, filled)
+    return filled, scored + more
+
+
+@inlined
+def rescore(rows, kept, least, asked, probe, table, heap, filled):
+    """Score the rows whose bound is at least `least` and not below the worst of the heap."""
+    numbers, bounds, _ = rows
+    base, full, scored = asked[3], len(heap[0]), 0
+    for place in range(kept):
+        bound = bounds[place]
+        if bound < least or (filled == full and bound + base < np.float32(heap[0][0])):
             continue
-        if place + 1 < kept:
+        if place + 1 < kept and bounds[place + 1] >= least:
             start = numbers[place + 1] * len(probe[0])
             for line in range(0, len(probe[0]), LINE):
                 fetch(table[0], start + line)
