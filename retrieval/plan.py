@@ -170,5 +170,7 @@ def _rescored(count: int, known: Statistics, costs: Costs) -> float:
 
 def _share_seen(share: float, costs: Costs) -> float:
     """The share of survivors that the nearest measured share of rows had to look at."""
-    measured = [seen for passing, seen in costs.seen if passing <= share]
-    return max(measured[0] if measured else 1.0, 0.0)
+    for passing, seen in costs.seen:
+        if passing <= share:
+            return seen
+    return 1.0

@@ -10,7 +10,6 @@ What number may be missed for a recall that is asked for was measured, too, on h
 filters of several shares and places (fitting.py), and so was how far estimates err.
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -79,10 +78,14 @@ class Rule:
 
     def missed_for(self, recall: float) -> float | None:
         """The share of neighbours that may be expected missed; None: no share gave this recall."""
-        return next((p.missed for p in self.measured.promises if p.recall >= recall), None)
+        for promise in self.measured.promises:
+            if promise.recall >= recall:
+                return promise.missed
+        return None
 
     def errors_for(self, chance: float) -> float:
         """How many times a |q| to allow for, so that a row is lost with at most this chance."""
-        tails = self.measured.tails
-        place = bisect_left(tails, -chance, key=lambda tail: -tail.chance)
-        return tails[min(place, len(tails) - 1)].errors
+        for tail in self.measured.tails:
+            if tail.chance <= chance:
+                return tail.errors
+        return self.measured.tails[-1].errors
