@@ -135,7 +135,9 @@ def updates(data: DataSet, index: Index, chosen: argparse.Namespace) -> None:
         _ms(_asker(index, cell)(ask, recall=0.95)) for cell, ask in _endless(data, cells, 2000)
     ]
     stop, changed = threading.Event(), _Changes()
-    writer = threading.Thread(target=_change, args=(data, index, chosen.changes, stop, changed))
+    writer = threading.Thread(
+        target=_change, args=(data, index, chosen.changes, stop, changed), daemon=True
+    )
     process = psutil.Process()
     writer.start()
     ends, minute = time.perf_counter() + 60 * chosen.minutes, time.perf_counter() + 60
@@ -186,7 +188,8 @@ def _change(
         vectors = (data.vectors[rows] + noise).astype(np.float32)
         ids = first + batch * number + np.arange(batch)
         index.add(vectors, data.table.take(rows), ids=ids)
-        changed.stale += int(index.search(vectors[0], count=1, recall="exact").ids[0]) != ids[0]
+        seen = index.search(vectors[0], count=1, recall="exact").ids
+        changed.stale += int(seen[0]) != int(ids[0])
         added.append(ids)
         if len(added) > 1000:
             gone = added.pop(0)
