@@ -3,7 +3,6 @@
 The oracle is the own one of the harness: `truth.passing`, with pyarrow, and one matrix product.
 """
 
-import importlib.util
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -142,10 +141,7 @@ def cell(where: str | None) -> Cell:
 
 
 def skip_where_missing(name: str) -> None:
-    module = MODULES[ENGINES[name].package]
-    if module == "retrieval.library" and importlib.util.find_spec(module) is None:
-        pytest.skip("retrieval.library is not here yet")
-    pytest.importorskip(module, exc_type=ImportError)
+    pytest.importorskip(MODULES[ENGINES[name].package], exc_type=ImportError)
 
 
 @pytest.fixture(scope="module", params=list(ENGINES))
