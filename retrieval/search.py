@@ -140,8 +140,11 @@ def search(view: View, question: Question) -> Answer:
     planned = time.perf_counter()
     found = carried_out(view, question.vectors, survivors, chosen, count=wanted)
     if question.group_by is not None:
+        # What is looked at further must keep the promise of the first look.
+        promised: Recall = "exact" if chosen.tier is Tier.EXACT else question.recall
+        alike = replace(question, recall=promised)
         found = [
-            _grouped(view, replace(question, vectors=UnitRows(query[None])), survivors, one)
+            _grouped(view, replace(alike, vectors=UnitRows(query[None])), survivors, one)
             for query, one in zip(question.vectors, found, strict=True)
         ]
     delta_s = sum(one.delta_s for one in found)
