@@ -24,14 +24,13 @@ from retrieval.kernels.compiled import inlined, kernel
 from retrieval.kernels.lanes import (
     ROWS_AT_ONCE,
     bits_set,
-    code_product,
     eight_bounds,
     fetch,
-    half_as_float,
     lowest,
 )
 
-LEVELS = 15  # a query's numbers are 2 u - 15 steps, u of four bits
+LEAST, MOST = -8, 7  # a query's numbers are so many steps: four bits, two's complement
+STEPS = 7.5  # of the largest number; beyond 7 it is wrong by half a step, like any other
 WORDS_AT_ONCE = 8  # a code is padded to whole vectors of the processor
 LANES = 16  # numbers of a processor's vector
 BATCH = 512  # rows looked at between two looks at the stopping rule, at most
@@ -102,27 +101,40 @@ def coded_query(query, frame):
     for place in range(dimension):
         largest = max(largest, abs(moved[place]))
         square += moved[place] * moved[place]
-    scale = np.float32(0.5 * LEVELS) / largest
+    step = largest / np.float32(STEPS)
     levels = np.zeros(padded, np.uint8)
     total = 0
     for place in range(dimension):
-        level = np.int32(moved[place] * scale + np.float32(0.5 * LEVELS + 0.5))
-        levels[place] = level
+        level = np.int32(np.floor(moved[place] / step + np.float32(0.5)))
+        level = min(max(level, LEAST), MOST)
+        levels[place] = level & 15
         total += level
     planes = np.empty(padded // 16, np.uint64)
     for word in range(padded // 64):
         first = word // WORDS_AT_ONCE * 4 * WORDS_AT_ONCE + word % WORDS_AT_ONCE
         for bit in range(4):
             planes[first + bit * WORDS_AT_ONCE] = bits_set(levels, 64 * word, 1 << bit)
-    step = largest / np.float32(LEVELS)
-    sum_of_numbers = np.float32(2 * total - LEVELS * dimension)
     return (
         planes,
         np.float32(2.0) * step,
-        step * sum_of_numbers,
+        step * np.float32(total),
         base,
         np.float32(np.sqrt(square)),
     )
+
+
+@inlined
+def estimate(asked, numbers, count, coded, found):
+    """Fill the estimated similarities, less the query's base, of the first `count` rows.
+
+    Numbers (n,) int64 and found (n,) float32 have room for ROWS_AT_ONCE - 1 more, overwritten.
+    """
+    for place in range(count, min(count + ROWS_AT_ONCE - 1, len(numbers))):
+        numbers[place] = numbers[count - 1]
+    planes, step, shift, _, _ = asked
+    for place in range(0, count, ROWS_AT_ONCE):
+        eight = found[place : place + ROWS_AT_ONCE]
+        eight_bounds(coded, numbers, place, (planes, step, shift), np.float32(0.0), eight)
 
 
 @inlined
@@ -275,33 +287,29 @@ def ranked(asked, sizes, list_coded):
         (order, ends, held): the numbers of lists; where in `order` each step of nearness ends,
         and how many survivors its lists hold. Step 0 is a similarity of 1.
     """
-    planes, step, shift, base, _ = asked
-    codes, factors = list_coded
-    blocks = len(planes) // (4 * WORDS_AT_ONCE)
-    stride = blocks * WORDS_AT_ONCE
+    numbers = np.empty(len(sizes) + ROWS_AT_ONCE, np.int64)
+    near = np.empty(len(sizes) + ROWS_AT_ONCE, np.float32)
     steps = np.empty(len(sizes), np.int32)
     ends = np.zeros(NEARNESS_STEPS + 1, np.int32)
     held = np.zeros(NEARNESS_STEPS, np.int64)
+    count = 0
     for one in range(len(sizes)):
-        if sizes[one]:
-            product = np.float32(code_product(codes, one * stride, planes, blocks))
-            near = (
-                half_as_float(factors[2 * one]) * (step * product - shift)
-                + half_as_float(factors[2 * one + 1])
-                + base
-            )
-            at = np.int64((np.float32(1.0) - near) * np.float32(0.5 * NEARNESS_STEPS))
-            at = min(max(at, 0), NEARNESS_STEPS - 1)
-            steps[one] = at
-            ends[at + 1] += 1
-            held[at] += sizes[one]
+        numbers[count] = one
+        count += sizes[one] > 0
+    estimate(asked, numbers, count, list_coded, near)
+    for place in range(count):
+        one = numbers[place]
+        at = np.int64((np.float32(1.0) - near[place] - asked[3]) * np.float32(0.5 * NEARNESS_STEPS))
+        at = min(max(at, 0), NEARNESS_STEPS - 1)
+        steps[place] = at
+        ends[at + 1] += 1
+        held[at] += sizes[one]
     for at in range(NEARNESS_STEPS):
         ends[at + 1] += ends[at]
-    order = np.empty(ends[NEARNESS_STEPS], np.int32)
-    for one in range(len(sizes)):
-        if sizes[one]:
-            order[ends[steps[one]]] = one
-            ends[steps[one]] += 1
+    order = np.empty(count, np.int32)
+    for place in range(count):
+        order[ends[steps[place]]] = numbers[place]
+        ends[steps[place]] += 1
     return order, ends, held
 
 

@@ -81,7 +81,9 @@ def _or_nothing(act: Callable[..., Any]) -> Callable[..., Any]:
 
 def _fingerprint() -> str:
     """What compiled code depends on: sources, compiler, processor."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.binding.get_host_cpu_name()}".encode())
+    name, features = llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features()
+    # Virtual machines leave out features of a processor by name.
+    digest = hashlib.sha256(f"{numba.__version__} {name} {features.flatten()}".encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

@@ -3,13 +3,14 @@
 import numpy as np
 
 from retrieval.kernels.coded import (
+    BATCH,
     NEARNESS_STEPS,
-    WORDS_AT_ONCE,
     WORST_STEPS,
     coded_query,
+    estimate,
 )
 from retrieval.kernels.compiled import kernel
-from retrieval.kernels.lanes import code_product, half_as_float
+from retrieval.kernels.lanes import half_as_float
 
 ERROR_STEPS = 1024  # of a |q| / 128: errors up to 8
 
@@ -17,17 +18,16 @@ ERROR_STEPS = 1024  # of a |q| / 128: errors up to 8
 @kernel
 def estimated(query, frame, coded, estimates):
     """Fill the estimated similarity of every row, (n,) float32; give the |q| of its error."""
-    planes, step, shift, base, length = coded_query(query, frame)
-    codes, factors = coded
-    blocks = len(planes) // (4 * WORDS_AT_ONCE)
-    for row in range(len(estimates)):
-        product = np.float32(code_product(codes, row * blocks * WORDS_AT_ONCE, planes, blocks))
-        estimates[row] = (
-            half_as_float(factors[2 * row]) * (step * product - shift)
-            + half_as_float(factors[2 * row + 1])
-            + base
-        )
-    return length
+    asked = coded_query(query, frame)
+    numbers, found = np.empty(BATCH, np.int64), np.empty(BATCH, np.float32)
+    for begin in range(0, len(estimates), BATCH):
+        count = min(BATCH, len(estimates) - begin)
+        for place in range(count):
+            numbers[place] = begin + place
+        estimate(asked, numbers, count, coded, found)
+        for place in range(count):
+            estimates[begin + place] = found[place] + asked[3]
+    return asked[4]
 
 
 @kernel

@@ -20,7 +20,7 @@ HALVES_AT_ONCE = 16
 ROWS_AT_ONCE = 8
 EIGHT_HALVES, EIGHT_FLOATS, EIGHT_DOUBLES = (ir.VectorType(item, 8) for item in (HALF, F32, F64))
 DOUBLES_AT_ONCE = 8
-FOUR_BITS_MAX = 15
+FOUR_BITS, SIGN_BIT = 4, 3
 
 
 @intrinsic
@@ -64,42 +64,6 @@ def _called(builder: Any, name: str, result: Any, *values: Any) -> Any:
 
 
 @intrinsic
-def code_product(typingctx: Any, codes: Any, start: Any, planes: Any, blocks: Any) -> Any:  # noqa: ARG001
-    """Sum of 2 u - 15 over the set bits of a code, where u are the query's four-bit numbers.
-
-    Args:
-        codes: (n,) uint64; the code begins at `start`; `blocks` x 8 words are read.
-        start: int64.
-        planes: (blocks, 4, 8) uint64 in one row: bit 0 of each number, bit 1, ...
-        blocks: int64.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        codes_data = _data(context, builder, signature.args[0], args[0])
-        planes_data = _data(context, builder, signature.args[2], args[2])
-        total = cgutils.alloca_once_value(builder, _all(0, I64, WORDS_AT_ONCE))
-        with cgutils.for_range(builder, args[3]) as loop:
-            place = builder.add(args[1], builder.mul(loop.index, I64(WORDS_AT_ONCE)))
-            code = _vector_at(builder, codes_data, place, I64, WORDS_AT_ONCE, 8)
-            plane_place = builder.mul(loop.index, I64(4 * WORDS_AT_ONCE))
-            planes_here = [
-                _vector_at(
-                    builder,
-                    planes_data,
-                    builder.add(plane_place, I64(bit * WORDS_AT_ONCE)),
-                    I64,
-                    WORDS_AT_ONCE,
-                    8,
-                )
-                for bit in range(4)
-            ]
-            builder.store(_product(builder, code, planes_here, builder.load(total)), total)
-        return _called(builder, "llvm.vector.reduce.add.v8i64", I64, builder.load(total))
-
-    return types.int64(codes, types.int64, planes, types.int64), codegen
-
-
-@intrinsic
 def eight_bounds(
     typingctx: Any,  # noqa: ARG001
     coded: Any,
@@ -111,15 +75,17 @@ def eight_bounds(
 ) -> Any:
     """Bounds of the similarities of eight rows; give a bit for each that is not below `worst`.
 
-    Eight at once, since the sum over the parts of a code costs as much as its popcounts where each
-    row is summed by itself: here they are summed by halves, two rows in a vector, then four, ...
+    The product of a row is the sum of the query's numbers at the set bits of its code. Eight rows
+    at once, since the sum over the parts of a code costs as much as its popcounts where each row is
+    summed by itself: here they are summed by halves, two rows in a vector, then four, ...
 
     Args:
         coded: (codes (n * words,) uint64, factors (n * 2,) uint16) of rows.
         numbers: (m,) int64; the rows are the eight from `place` on.
         place: int64.
-        asked: (planes uint64 as for `code_product`, step float32, lowered float32): the bound of a
-            row with factors (a, g) is a (step * product - lowered) + g.
+        asked: (planes (blocks, 4, 8) uint64 in one row, step float32, lowered float32). Planes are
+            bit 0 of each of the query's numbers, bit 1, ..., each a two's complement of four bits;
+            the bound of a row with factors (a, g) is a (step * product - lowered) + g.
         worst: float32.
         bounds: (8,) float32, filled.
     """
@@ -132,26 +98,12 @@ def eight_bounds(
         numbers_data = _data(context, builder, signature.args[1], args[1])
         planes_array = context.make_array(signature.args[3][0])(context, builder, planes)
         blocks = builder.udiv(planes_array.nitems, I64(4 * WORDS_AT_ONCE))
-        words = builder.mul(blocks, I64(WORDS_AT_ONCE))
         rows = [
             builder.load(builder.gep(numbers_data, [builder.add(args[2], I64(row))]))
             for row in range(ROWS_AT_ONCE)
         ]
-        sums = [cgutils.alloca_once_value(builder, _all(0, I64, WORDS_AT_ONCE)) for _ in rows]
-        with cgutils.for_range(builder, blocks) as loop:
-            begin = builder.mul(loop.index, I64(4 * WORDS_AT_ONCE))
-            at = [builder.add(begin, I64(bit * WORDS_AT_ONCE)) for bit in range(4)]
-            bits = [
-                _vector_at(builder, planes_array.data, one, I64, WORDS_AT_ONCE, 8) for one in at
-            ]
-            offset = builder.mul(loop.index, I64(WORDS_AT_ONCE))
-            for row, held in zip(rows, sums, strict=True):
-                start = builder.add(builder.mul(row, words), offset)
-                code = _vector_at(builder, codes_data, start, I64, WORDS_AT_ONCE, 8)
-                builder.store(_product(builder, code, bits, builder.load(held)), held)
-        products = builder.sitofp(
-            _summed_by_pairs(builder, [builder.load(held) for held in sums]), EIGHT_FLOATS
-        )
+        counts = _products(builder, codes_data, rows, planes_array.data, blocks)
+        products = builder.sitofp(counts, EIGHT_FLOATS)
         scales, shifts = _factors_of(builder, factors_data, rows)
         steps, lowers, worsts = (_spread(builder, one) for one in (step, lowered, args[4]))
         scaled = builder.fsub(builder.fmul(steps, products), lowers)
@@ -164,15 +116,27 @@ def eight_bounds(
     return types.int64(coded, numbers, types.int64, asked, types.float32, bounds), codegen
 
 
-def _product(builder: Any, code: Any, planes: Any, total: Any) -> Any:
-    """Add a block's share of `code_product` to a total, part by part."""
-    for bit, plane in enumerate(planes):
-        both = builder.and_(code, plane)
-        count = _called(builder, "llvm.ctpop.v8i64", code.type, both)
-        total = builder.add(total, builder.shl(count, _all(bit + 1, I64, WORDS_AT_ONCE)))
-    bits = _called(builder, "llvm.ctpop.v8i64", code.type, code)
-    times15 = builder.sub(builder.shl(bits, _all(4, I64, WORDS_AT_ONCE)), bits)
-    return builder.sub(total, times15)
+def _products(builder: Any, codes: Any, rows: list[Any], planes: Any, blocks: Any) -> Any:
+    """The products of eight rows, one in each lane."""
+    words = builder.mul(blocks, I64(WORDS_AT_ONCE))
+    sums = [cgutils.alloca_once_value(builder, _all(0, I64, WORDS_AT_ONCE)) for _ in rows]
+    with cgutils.for_range(builder, blocks) as loop:
+        offset = builder.mul(loop.index, I64(WORDS_AT_ONCE))
+        at = [
+            builder.add(builder.mul(offset, I64(FOUR_BITS)), I64(bit * WORDS_AT_ONCE))
+            for bit in range(FOUR_BITS)
+        ]
+        masks = [_vector_at(builder, planes, one, I64, WORDS_AT_ONCE, 8) for one in at]
+        for row, held in zip(rows, sums, strict=True):
+            start = builder.add(builder.mul(row, words), offset)
+            code = _vector_at(builder, codes, start, I64, WORDS_AT_ONCE, 8)
+            total = builder.load(held)
+            for bit, mask in enumerate(masks):
+                count = _called(builder, "llvm.ctpop.v8i64", code.type, builder.and_(code, mask))
+                worth = builder.shl(count, _all(bit, I64, WORDS_AT_ONCE))
+                total = (builder.sub if bit == SIGN_BIT else builder.add)(total, worth)
+            builder.store(total, held)
+    return _summed_by_pairs(builder, [builder.load(held) for held in sums])
 
 
 def _summed_by_pairs(builder: Any, vectors: list[Any]) -> Any:

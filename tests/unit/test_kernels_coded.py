@@ -13,8 +13,10 @@ from retrieval.index.codes import Codes, Frame, encoded, frame_of, words_of
 from retrieval.index.exact import Rows, cosines, first, frozen, scales_of
 from retrieval.kernels.coded import (
     BATCH,
-    LEVELS,
+    LEAST,
+    MOST,
     NEARNESS_STEPS,
+    STEPS,
     WORST_STEPS,
     best_of_coded_numbers,
     best_of_codes,
@@ -86,11 +88,10 @@ class Twin:
         """The query as its four-bit numbers, and its length after it was moved."""
         moved = (self.query - self.frame.mean)[None].copy()
         turned(moved, self.frame.signs, self.frame.places)
-        largest = np.abs(moved[0]).max()
-        levels = np.floor(moved[0] * np.float32(0.5 * LEVELS) / largest + 0.5 * LEVELS + 0.5)
-        assert levels.min() >= 0
-        assert levels.max() <= LEVELS
-        return (2 * levels - LEVELS) * largest / LEVELS, float(np.linalg.norm(moved[0]))
+        step = np.abs(moved[0]).max() / np.float32(STEPS)
+        levels = np.clip(np.floor(moved[0] / step + np.float32(0.5)), LEAST, MOST)
+        assert np.abs(levels * step - moved[0]).max() <= 0.501 * step
+        return levels * step, float(np.linalg.norm(moved[0]))
 
     def estimates(self) -> npt.NDArray[np.float64]:
         numbers, _ = self.numbers()

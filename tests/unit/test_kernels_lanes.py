@@ -10,7 +10,6 @@ from retrieval.kernels.compiled import kernel
 from retrieval.kernels.lanes import (
     ROWS_AT_ONCE,
     bits_set,
-    code_product,
     eight_bounds,
     fetch,
     half_as_double,
@@ -33,16 +32,6 @@ def call_ones(word):
 @kernel
 def call_lowest(word):
     return lowest(word)
-
-
-@kernel
-def call_code_product(codes, start, planes, blocks):
-    return code_product(codes, start, planes, blocks)
-
-
-@kernel
-def call_eight_bounds(coded, numbers, place, asked, worst, bounds):
-    return eight_bounds(coded, numbers, place, asked, worst, bounds)
 
 
 @kernel
@@ -142,22 +131,28 @@ def test_half_sums_add_by_halves_to_the_bit(dimension: int) -> None:
         assert squares == summed_by_halves(row * row, width)
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3])
-def test_code_product_is_the_sum_over_set_bits(blocks: int) -> None:
-    levels = np.random.default_rng(blocks).integers(0, 16, 512 * blocks, np.uint8)
-    codes, bits = some_codes(9, blocks)
-    for row in range(9):
-        found = call_code_product(codes, row * 8 * blocks, planes_of(levels), blocks)
-        assert found == int(((2 * levels.astype(np.int64) - 15) * bits[row]).sum())
+def numbers_of(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """What four bits mean: -8 to 7."""
+    return (levels.astype(np.int64) ^ 8) - 8
 
 
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_code_product_of_extremes(blocks: int) -> None:
-    full = np.full(8 * blocks, 2**64 - 1, np.uint64)
+@kernel
+def call_eight_bounds(coded, numbers, place, asked, worst, bounds):
+    return eight_bounds(coded, numbers, place, asked, worst, bounds)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+def test_products_of_extremes(blocks: int) -> None:
+    full, none = np.full(8 * blocks, 2**64 - 1, np.uint64), np.zeros(8 * blocks, np.uint64)
+    codes, factors = np.append(full, none), bits_of(np.array([[1, 0], [1, 0]]))
+    places = np.array([0, 1] * 4)
     for level in (0, 7, 8, 15):
         planes = planes_of(np.full(512 * blocks, level, np.uint8))
-        assert call_code_product(full, 0, planes, blocks) == (2 * level - 15) * 512 * blocks
-        assert call_code_product(np.zeros_like(full), 0, planes, blocks) == 0
+        bounds = np.empty(8, np.float32)
+        asked = (planes, np.float32(1.0), np.float32(0.0))
+        call_eight_bounds((codes, factors), places, 0, asked, np.float32(0.0), bounds)
+        number = int(numbers_of(np.array([level], np.uint8))[0])
+        assert bounds.tolist() == [number * 512 * blocks, 0] * 4
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
@@ -169,12 +164,12 @@ def test_eight_bounds_are_those_of_each_row_and_say_which_are_no_worse(blocks: i
     numbers = random.integers(0, 40, 24)
     step, lowered = np.float32(0.013), np.float32(-0.4)
     planes = planes_of(levels)
-    products = bits.astype(np.int64) @ (2 * levels.astype(np.int64) - 15)
+    products = bits.astype(np.int64) @ numbers_of(levels)
     wide = halves.astype(np.float32)
     for place in (0, 3, 16):
-        eight = numbers[place : place + ROWS_AT_ONCE]
-        expected = wide[eight, 0] * (step * products[eight].astype(np.float32) - lowered)
-        expected += wide[eight, 1]
+        rows = numbers[place : place + ROWS_AT_ONCE]
+        expected = wide[rows, 0] * (step * products[rows].astype(np.float32) - lowered)
+        expected += wide[rows, 1]
         bounds = np.empty(ROWS_AT_ONCE, np.float32)
         worst = np.float32(np.median(expected))
         passing = call_eight_bounds(
