@@ -25,10 +25,11 @@ from retrieval.errors import (
 )
 from retrieval.fields import Fields
 from retrieval.filters.tree import Filter
+from retrieval.index.rule import DEFAULT_RECALL
 from retrieval.index.snapshot import Coding
 from retrieval.kernels.compiled import use_cache
 from retrieval.limits import COUNT_MAX, within
-from retrieval.plan import DEFAULT_RECALL, Recall
+from retrieval.plan import Recall
 from retrieval.reader import IndexStatus, Reader
 from retrieval.search import Answer, Question
 from retrieval.settings import Configuration, Settings, configuration

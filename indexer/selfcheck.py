@@ -16,9 +16,9 @@ from retrieval.filters.tree import Field, Filter, Operator, compare
 from retrieval.index.exact import scales_of
 from retrieval.index.lists import SEED
 from retrieval.index.making import Faces
+from retrieval.index.rule import DEFAULT_RECALL
 from retrieval.index.snapshot import SelfCheck
 from retrieval.index.view import View
-from retrieval.plan import DEFAULT_RECALL
 from retrieval.search import Question, search
 from retrieval.values import FaceIds, FieldType, Neighbour, UnitRows
 

@@ -34,6 +34,7 @@ from retrieval.filters.prepared import Prepared
 from retrieval.filters.tree import Filter
 from retrieval.index.exact import Doubles
 from retrieval.index.making import Faces, make, worth_keeping
+from retrieval.index.rule import DEFAULT_RECALL
 from retrieval.index.snapshot import (
     COLUMNS,
     MANIFEST,
@@ -48,7 +49,7 @@ from retrieval.index.snapshot import (
 from retrieval.index.view import View, advance, view_of_snapshot
 from retrieval.limits import VECTOR_LENGTH_MIN
 from retrieval.monitor import RecallBucket, RecallMonitor
-from retrieval.plan import DEFAULT_RECALL, Recall
+from retrieval.plan import Recall
 from retrieval.search import Answer, Question, search
 from retrieval.store.changes import Changes
 from retrieval.store.snapshots import PublishedSnapshot

@@ -16,7 +16,6 @@ from retrieval.values import Tier
 
 Recall = float | Literal["exact", "certified"]
 
-DEFAULT_RECALL: Final = 0.95
 CERTIFIED_MISS: Final = 1e-4  # the chance that a certified answer misses a neighbour
 ERRORS_SHARE: Final = 0.2  # of what may be missed is left to errors of estimates
 RESCORED: Final = 2.5  # rows scored exactly for each neighbour and e-fold of survivors; measured

@@ -19,12 +19,13 @@ from retrieval.filters.rows import RowSet
 from retrieval.filters.tree import Filter
 from retrieval.index import exact
 from retrieval.index.exact import Hits, Rows
+from retrieval.index.rule import DEFAULT_RECALL
 from retrieval.index.snapshot import Coding, Snapshot
 from retrieval.index.view import Survivors, View
 from retrieval.kernels.best import best_of_bitmap, best_of_numbers
 from retrieval.kernels.coded import best_of_coded_numbers, best_of_codes, best_of_lists
 from retrieval.limits import COUNT_MAX, within
-from retrieval.plan import DEFAULT_RECALL, Plan, Recall, Statistics, Strategy, plan
+from retrieval.plan import Plan, Recall, Statistics, Strategy, plan
 from retrieval.values import FaceId, Floats, Neighbour, Similarity, Tier, UnitRows
 
 QUERIES_AT_ONCE: Final = 512  # with a block of rows their scores take 16 MiB

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from retrieval.values import Floats
 
+DEFAULT_RECALL: Final = 0.95  # of searches that ask for none
 PROBED_SURVIVORS_MIN: Final = 2_000  # promises are measured on classes of so many rows and more
 
 
