@@ -1,6 +1,5 @@
 """Why an answer is as it is: the plan, its reason, and what was estimated against what happened."""
 
-from dataclasses import asdict
 from typing import Any
 
 from retrieval.plan import CERTIFIED_MISS, Strategy
@@ -30,7 +29,7 @@ def explained(answer: Answer) -> dict[str, Any]:
             "actual": round(actual_us, 1),
             "ways": {str(way): round(cost, 1) for way, cost in chosen.costs_us},
         },
-        "timings": asdict(answer.timings),
+        "timings": answer.timings._asdict(),
     }  # fmt: skip
 
 

@@ -18,9 +18,8 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -73,8 +72,7 @@ MERGE_SECONDS_FIRST: Final = 1.0  # a guess, until one was made
 UNIT_ERROR_MAX: Final = 1e-6  # of the length of a vector that is taken as it comes
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """The answer to one query."""
 
     ids: FaceIds  # (m,) best first, m < count only where fewer rows pass

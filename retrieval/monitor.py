@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from retrieval.index.view import View
-from retrieval.plan import Strategy
+from retrieval.plan import score_cost_us
 from retrieval.search import Answer, Question, search
 from retrieval.values import Tier
 
@@ -56,7 +56,7 @@ class RecallMonitor:
         """Ask again if there is time for it; returns at once."""
         if answer.tier is not Tier.CALIBRATED or isinstance(question.recall, str):
             return
-        cost_s = 1e-6 * dict(answer.plan.costs_us).get(Strategy.SCORE, math.inf)
+        cost_s = 1e-6 * score_cost_us(answer.plan.statistics)
         allowed = self._cpu_share * (time.process_time() - self._since)
         if self._spent + cost_s > allowed or not self._busy.acquire(blocking=False):
             return

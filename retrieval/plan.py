@@ -6,10 +6,9 @@ does not matter here: the stopping rule of a search by lists counts them while i
 (index/rule.py), and ends up looking at every survivor where a filter excludes the neighbourhood.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from math import log1p
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from retrieval.index.rule import PROBED_SURVIVORS_MIN, Costs, Rule
 from retrieval.values import Tier
@@ -35,8 +34,7 @@ class Strategy(StrEnum):
     PROBE = "probe"  # the survivors of the nearest lists, until few can be missed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
+class Statistics(NamedTuple):
     """What is known before the search begins."""
 
     rows: int  # that could be found without a filter
@@ -47,15 +45,14 @@ class Statistics:
     rule: Rule | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The way chosen, and what the others would have cost."""
+class Plan(NamedTuple):
+    """The way chosen, and what it was chosen for."""
 
     strategy: Strategy
     tier: Tier
-    reason: str
     statistics: Statistics
-    costs_us: tuple[tuple[Strategy, float], ...]  # for all queries, of every way that would do
+    wanted: int  # neighbours
+    recall: Recall
     errors: float = 0.0  # SCAN, PROBE: how far estimates may be off, in a |q|
     missed: float = 0.0  # PROBE: share of neighbours expected missed at which a search ends
 
@@ -66,6 +63,24 @@ class Plan:
         return f"{passing}: {self.reason}"
 
     @property
+    def reason(self) -> str:
+        """Why this way."""
+        if self.strategy is Strategy.NOTHING:
+            return "there is nothing to find"
+        if self.statistics.survivors <= self.wanted:
+            return "all of them are asked for"
+        if self.recall in ("exact", 1.0):
+            return "an exact answer is asked for"
+        if self.statistics.rule is None:
+            return "nothing was built yet"
+        return _REASONS[self.strategy]
+
+    @property
+    def costs_us(self) -> tuple[tuple[Strategy, float], ...]:
+        """What every way that would do should take, for all queries."""
+        return tuple(_costs(self.wanted, self.recall, self.statistics).items())
+
+    @property
     def cost_us(self) -> float:
         """What this way should take, for all queries."""
         return dict(self.costs_us).get(self.strategy, 0.0)
@@ -73,59 +88,62 @@ class Plan:
 
 def plan(count: int, *, recall: Recall, statistics: Statistics) -> Plan:
     """Choose the cheapest way that promises what was asked."""
-    known = statistics
-    if known.survivors == 0:
-        return Plan(
-            strategy=Strategy.NOTHING,
-            tier=Tier.EXACT,
-            reason="there is nothing to find",
-            statistics=known,
-            costs_us=(),
-        )
-    exact = _exact_costs(known)
-    if known.rule is None or recall in ("exact", 1.0) or known.survivors <= count:
-        reason = "all of them are asked for" if known.survivors <= count else _why_exact(recall)
-        return _cheapest(known, exact, reason=reason)
-    costs = known.rule.measured.costs
+    strategy = _cheapest(count, recall, statistics)
+    if strategy not in (Strategy.SCAN, Strategy.PROBE) or statistics.rule is None:
+        return Plan(strategy, Tier.EXACT, statistics, count, recall)
+    rule = statistics.rule
     if recall == "certified":
-        exact[Strategy.SCAN] = _scan_cost(count, known, costs)
-        errors = known.rule.errors_for(CERTIFIED_MISS / count)
-        return _cheapest(known, exact, tier=Tier.CERTIFIED, errors=errors)
-    share = float(recall)
-    exact[Strategy.SCAN] = _scan_cost(count, known, costs)
-    missed = known.rule.missed_for(share)
-    if missed is not None and known.lists > 1 and known.survivors >= PROBED_SURVIVORS_MIN:
-        exact[Strategy.PROBE] = _probe_cost(count, known, costs)
+        errors = rule.errors_for(CERTIFIED_MISS / count)
+        return Plan(strategy, Tier.CERTIFIED, statistics, count, recall, errors)
+    missed = rule.missed_for(float(recall))
     # Where no list is left out, all that may be missed is left to errors.
-    allowed = 1.0 - share if missed is None else ERRORS_SHARE * missed
-    errors = known.rule.errors_for(allowed)
-    return _cheapest(known, exact, tier=Tier.CALIBRATED, errors=errors, missed=missed or 0.0)
-
-
-def _why_exact(recall: Recall) -> str:
-    return "an exact answer is asked for" if recall in ("exact", 1.0) else "nothing was built yet"
-
-
-def _cheapest(
-    known: Statistics,
-    costs: dict[Strategy, float],
-    *,
-    reason: str | None = None,
-    tier: Tier = Tier.EXACT,
-    errors: float = 0.0,
-    missed: float = 0.0,
-) -> Plan:
-    strategy = min(costs, key=costs.__getitem__)
-    exact = strategy in (Strategy.SCORE, Strategy.MULTIPLY)
+    allowed = 1.0 - float(recall) if missed is None else ERRORS_SHARE * missed
     return Plan(
-        strategy=strategy,
-        tier=Tier.EXACT if exact else tier,
-        reason=reason or _REASONS[strategy],
-        statistics=known,
-        costs_us=tuple(costs.items()),
-        errors=errors,
-        missed=missed if strategy is Strategy.PROBE else 0.0,
+        strategy,
+        Tier.CALIBRATED,
+        statistics,
+        count,
+        recall,
+        errors=rule.errors_for(allowed),
+        missed=missed or 0.0 if strategy is Strategy.PROBE else 0.0,
     )
+
+
+def score_cost_us(known: Statistics) -> float:
+    """What scoring every survivor exactly should take, for all queries."""
+    size = known.dimension / MEASURED_DIMENSION
+    row_us = ROW_EXACTLY_US * size if known.rule is None else known.rule.measured.costs.row_exactly
+    return known.queries * known.survivors * row_us
+
+
+def _cheapest(count: int, recall: Recall, known: Statistics) -> Strategy:
+    if known.survivors == 0:
+        return Strategy.NOTHING
+    least = known.rule.measured.costs.question if known.rule else 0.0
+    if known.queries == 1 and score_cost_us(known) <= least:
+        return Strategy.SCORE  # every other way begins with coding the query
+    costs = _costs(count, recall, known)
+    return min(costs, key=costs.__getitem__)
+
+
+def _costs(count: int, recall: Recall, known: Statistics) -> dict[Strategy, float]:
+    """What every way takes that keeps the promise."""
+    if known.survivors == 0:
+        return {}
+    costs = {Strategy.SCORE: score_cost_us(known)}
+    if known.queries > 1:
+        row_for_all_us = ROW_WIDENED_US + PRODUCT_US * known.queries
+        size = known.dimension / MEASURED_DIMENSION
+        costs[Strategy.MULTIPLY] = known.survivors * size * row_for_all_us
+    if known.rule is None or recall in ("exact", 1.0) or known.survivors <= count:
+        return costs
+    measured = known.rule.measured.costs
+    costs[Strategy.SCAN] = _scan_cost(count, known, measured)
+    if recall == "certified" or known.lists <= 1 or known.survivors < PROBED_SURVIVORS_MIN:
+        return costs
+    if known.rule.missed_for(float(recall)) is not None:
+        costs[Strategy.PROBE] = _probe_cost(count, known, measured)
+    return costs
 
 
 _REASONS: Final = {
@@ -134,16 +152,6 @@ _REASONS: Final = {
     Strategy.SCAN: "scoring all their codes takes less than ranking lists",
     Strategy.PROBE: "the nearest lists should hold what is asked for",
 }
-
-
-def _exact_costs(known: Statistics) -> dict[Strategy, float]:
-    size = known.dimension / MEASURED_DIMENSION
-    row_us = ROW_EXACTLY_US * size if known.rule is None else known.rule.measured.costs.row_exactly
-    costs = {Strategy.SCORE: known.queries * known.survivors * row_us}
-    if known.queries > 1:
-        row_for_all_us = ROW_WIDENED_US + PRODUCT_US * known.queries
-        costs[Strategy.MULTIPLY] = known.survivors * size * row_for_all_us
-    return costs
 
 
 def _scan_cost(count: int, known: Statistics, costs: Costs) -> float:

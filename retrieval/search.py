@@ -7,10 +7,10 @@ no more than was asked for, the others nothing.
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Final, Literal, assert_never
+from functools import cached_property, reduce
+from operator import add
+from typing import Final, Literal, NamedTuple, assert_never
 
 import numpy as np
 
@@ -18,18 +18,20 @@ from retrieval.errors import UnusableVectorError, UsageError
 from retrieval.filters.rows import RowSet
 from retrieval.filters.tree import Filter
 from retrieval.index import exact
-from retrieval.index.exact import Hits, Rows
+from retrieval.index.exact import Doubles, Hits, Rows
 from retrieval.index.rule import DEFAULT_RECALL
-from retrieval.index.snapshot import Coding, Snapshot
+from retrieval.index.snapshot import Coding
 from retrieval.index.view import Survivors, View
 from retrieval.kernels.best import best_of_bitmap, best_of_numbers
 from retrieval.kernels.coded import best_of_coded_numbers, best_of_codes, best_of_lists
 from retrieval.limits import COUNT_MAX, within
 from retrieval.plan import Plan, Recall, Statistics, Strategy, plan
-from retrieval.values import FaceId, Floats, Neighbour, Similarity, Tier, UnitRows
+from retrieval.values import FaceId, FaceIds, Floats, Neighbour, Similarity, Tier, UnitRows
 
 QUERIES_AT_ONCE: Final = 512  # with a block of rows their scores take 16 MiB
 GROUPS_OVERFETCH: Final = 4  # faces fetched for each person asked for, at first
+Heap = tuple[Doubles, FaceIds]  # (k,) each
+Coded = tuple[Rows, Coding]
 _NO_HITS: Final = exact.nothing()
 
 
@@ -53,8 +55,7 @@ class Question:
             raise UsageError("recall is a number above 0 and up to 1, 'certified' or 'exact'")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timings:
+class Timings(NamedTuple):
     """Where the time went, in milliseconds."""
 
     filter_ms: float
@@ -63,8 +64,7 @@ class Timings:
     search_ms: float  # the rest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(NamedTuple):
     """What was done for a question, over all its queries."""
 
     by_code: int = 0  # rows scored by their code
@@ -72,14 +72,9 @@ class Work:
     lists: int = 0  # looked into
     lists_held: int = 0  # that held survivors, and were ranked
 
-    def __add__(self, other: "Work") -> "Work":
+    def plus(self, other: "Work") -> "Work":
         """Both together."""
-        return Work(
-            by_code=self.by_code + other.by_code,
-            exactly=self.exactly + other.exactly,
-            lists=self.lists + other.lists,
-            lists_held=self.lists_held + other.lists_held,
-        )
+        return Work(*map(add, self, other))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +108,7 @@ class Answer:
         return max(self.work.by_code, self.work.exactly)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """The answer to one query before it is told."""
 
     hits: Hits
@@ -148,8 +142,9 @@ def search(view: View, question: Question) -> Answer:
             _grouped(view, replace(alike, vectors=UnitRows(query[None])), survivors, one)
             for query, one in zip(question.vectors, found, strict=True)
         ]
-    delta_s = sum(one.delta_s for one in found)
-    hits = tuple(one.hits for one in found)
+    delta_s = sum([one.delta_s for one in found])
+    work = reduce(Work.plus, [one.work for one in found] or [Work()])
+    hits = tuple([one.hits for one in found])
     if question.min_similarity is not None:
         hits = tuple(_above(one, question.min_similarity) for one in hits)
     ended = time.perf_counter()
@@ -158,7 +153,7 @@ def search(view: View, question: Question) -> Answer:
         tier=chosen.tier,
         recall=question.recall,
         survivors=survivors.total,
-        work=found[0].work if len(found) == 1 else sum((one.work for one in found), Work()),
+        work=work,
         plan=chosen,
         timings=Timings(
             filter_ms=1e3 * (filtered - began),
@@ -198,7 +193,8 @@ def carried_out(
                 )
             ]
         case Strategy.SCORE | Strategy.SCAN | Strategy.PROBE:
-            return list(_one_by_one(view, queries, survivors, chosen, count=count))
+            size = min(count, survivors.total)
+            return [_looked_for(view, query, survivors, chosen, size=size) for query in queries]
         case _:
             assert_never(chosen.strategy)
 
@@ -216,74 +212,65 @@ def _multiplied(view: View, queries: UnitRows, survivors: Survivors, *, count: i
     ]
 
 
-def _one_by_one(
-    view: View, queries: UnitRows, survivors: Survivors, chosen: Plan, *, count: int
-) -> Iterator[_Found]:
-    """Each query by itself: what came after the snapshot exactly, the snapshot as planned."""
-    size = min(count, survivors.total)
-    for query in queries:
-        best = _Best(query, size)
-        work, delta_s = Work(), 0.0
-        if view.chunks:
-            began = time.perf_counter()
-            for piece, some in zip(view.chunks, survivors.chunks, strict=True):
-                if some.count:
-                    work += best.score(piece.rows, some)
-            delta_s = time.perf_counter() - began
-        if view.snapshot is not None and survivors.snapshot.count:
-            work += best.look(view.snapshot, survivors.snapshot, chosen)
-        yield _Found(best.hits(), work, delta_s)
+def _looked_for(
+    view: View, query: Floats, survivors: Survivors, chosen: Plan, *, size: int
+) -> _Found:
+    """One query: what came after the snapshot exactly, the snapshot as planned."""
+    heap = (np.empty(size), np.empty(size, np.int64))
+    kept, work, delta_s = 0, Work(), 0.0
+    if view.chunks:
+        began = time.perf_counter()
+        for piece, some in zip(view.chunks, survivors.chunks, strict=True):
+            if some.count:
+                kept = _score(query, piece.rows, some, heap, kept)
+                work = work.plus(Work(exactly=some.count))
+        delta_s = time.perf_counter() - began
+    snapshot, some = view.snapshot, survivors.snapshot
+    if snapshot is not None and some.count:
+        rows, coding = snapshot.rows, snapshot.coding
+        if chosen.strategy is Strategy.SCORE or coding is None:
+            kept, more = _score(query, rows, some, heap, kept), Work(exactly=some.count)
+        elif chosen.strategy is Strategy.SCAN:
+            kept, more = _scan(query, (rows, coding), some, chosen, heap, kept)
+        else:
+            kept, more = _probe(query, (rows, coding), some, chosen, heap, kept)
+        work = more if delta_s == 0.0 else work.plus(more)
+    similarities, faces = heap
+    return _Found(Hits(faces[:kept], similarities[:kept]), work, delta_s)
 
 
-class _Best:
-    """The best rows for one query, while one place after another is looked into."""
+def _score(query: Floats, rows: Rows, some: RowSet, heap: Heap, kept: int) -> int:
+    """Score every survivor exactly; give how many rows the heap keeps then."""
+    if some.numbers is not None:
+        return int(best_of_numbers(query, some.numbers, rows.table, heap, kept))
+    return int(best_of_bitmap(query, some.bitmap(), rows.table, heap, kept))
 
-    def __init__(self, query: Floats, size: int) -> None:
-        self._query = query
-        self._heap = (np.empty(size), np.empty(size, np.int64))
-        self._kept = 0
 
-    def hits(self) -> Hits:
-        """What was kept, best first."""
-        similarities, faces = self._heap
-        return Hits(ids=faces[: self._kept], similarities=similarities[: self._kept])
+def _scan(
+    query: Floats, coded: Coded, some: RowSet, chosen: Plan, heap: Heap, kept: int
+) -> tuple[int, Work]:
+    rows, coding = coded
+    few = some.numbers is not None
+    kernel = best_of_coded_numbers if few else best_of_codes
+    which = some.numbers if few else some.bitmap()
+    kept, by_code, exactly = kernel(
+        query, which, chosen.errors, coding.frame.arrays, coding.codes.arrays,
+        rows.table, heap, kept,
+    )  # fmt: skip
+    return kept, Work(by_code, exactly)
 
-    def look(self, snapshot: Snapshot, some: RowSet, chosen: Plan) -> Work:
-        """Search the snapshot's survivors as planned."""
-        coding = snapshot.coding
-        if coding is None or chosen.strategy is Strategy.SCORE:
-            return self.score(snapshot.rows, some)
-        if chosen.strategy is Strategy.SCAN:
-            return self._scan(snapshot.rows, coding, some, chosen)
-        return self._probe(snapshot.rows, coding, some, chosen)
 
-    def score(self, rows: Rows, some: RowSet) -> Work:
-        """Score every survivor exactly."""
-        few = some.numbers is not None
-        kernel = best_of_numbers if few else best_of_bitmap
-        which = some.row_numbers() if few else some.bitmap()
-        self._kept = kernel(self._query, which, rows.table, self._heap, self._kept)
-        return Work(exactly=some.count)
-
-    def _scan(self, rows: Rows, coding: Coding, some: RowSet, chosen: Plan) -> Work:
-        few = some.numbers is not None
-        kernel = best_of_coded_numbers if few else best_of_codes
-        which = some.row_numbers() if few else some.bitmap()
-        self._kept, by_code, exactly = kernel(
-            self._query, which, chosen.errors, coding.frame.arrays, coding.codes.arrays,
-            rows.table, self._heap, self._kept,
-        )  # fmt: skip
-        return Work(by_code=by_code, exactly=exactly)
-
-    def _probe(self, rows: Rows, coding: Coding, some: RowSet, chosen: Plan) -> Work:
-        sizes = some.counts_per_block(coding.lists.words)
-        self._kept, by_code, exactly, lists = best_of_lists(
-            self._query, some.bitmap(), chosen.errors, chosen.missed,
-            (exact.frozen(sizes), *coding.lists.arrays), coding.rule.chances,
-            coding.frame.arrays, coding.codes.arrays, rows.table, self._heap, self._kept,
-        )  # fmt: skip
-        held = int(np.count_nonzero(sizes))
-        return Work(by_code=by_code, exactly=exactly, lists=lists, lists_held=held)
+def _probe(
+    query: Floats, coded: Coded, some: RowSet, chosen: Plan, heap: Heap, kept: int
+) -> tuple[int, Work]:
+    rows, coding = coded
+    sizes = some.counts_per_block(coding.lists.words)
+    kept, by_code, exactly, lists = best_of_lists(
+        query, some.bitmap(), chosen.errors, chosen.missed,
+        (exact.frozen(sizes), *coding.lists.arrays), coding.rule.chances,
+        coding.frame.arrays, coding.codes.arrays, rows.table, heap, kept,
+    )  # fmt: skip
+    return kept, Work(by_code, exactly, lists, int(np.count_nonzero(sizes)))
 
 
 def _above(hits: Hits, lowest: float) -> Hits:
@@ -304,7 +291,7 @@ def _grouped(view: View, question: Question, survivors: Survivors, found: _Found
         fetched = min(fetched * GROUPS_OVERFETCH, survivors.total)
         further = _plan(view, question, survivors, count=fetched)
         [found] = carried_out(view, question.vectors, survivors, further, count=fetched)
-        kept, work = _best_faces(view, found.hits), work + found.work
+        kept, work = _best_faces(view, found.hits), work.plus(found.work)
     hits = Hits(kept.ids[: question.count], kept.similarities[: question.count])
     return _Found(hits, work)
 

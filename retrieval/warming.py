@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from retrieval.index.rule import DEFAULT_RECALL
 from retrieval.index.view import Survivors
 from retrieval.library import Index
 from retrieval.plan import Plan, Statistics, Strategy
@@ -64,9 +65,9 @@ def _plan(strategy: Strategy, survivors: Survivors) -> Plan:
     return Plan(
         strategy=strategy,
         tier=Tier.CALIBRATED,
-        reason="kernels are compiled",
         statistics=known,
-        costs_us=(),
+        wanted=COUNT,
+        recall=DEFAULT_RECALL,
         errors=1.0,
         missed=0.05,
     )

@@ -141,7 +141,7 @@ WAYS: Final[dict[str, Way]] = {
     "bitmap": _bitmap,
     "codes": _by_codes(ALL_ERRORS),
     "coded_numbers": _by_coded_numbers(ALL_ERRORS),
-    "lists": _by_lists(ALL_ERRORS, 0.0),
+    "lists": _by_lists(ALL_ERRORS, -1.0),  # never enough: looks into every list
     "usual_codes": _by_codes(USUAL_ERRORS),
     "usual_coded_numbers": _by_coded_numbers(USUAL_ERRORS),
     "nearest_lists": _by_lists(USUAL_ERRORS, 0.05),

@@ -49,4 +49,4 @@ def costing(known: Statistics, way: Strategy) -> Statistics:
     measured = known.rule.measured
     promises = measured.promises or PROMISES
     rule = replace(known.rule, measured=replace(measured, costs=costs, promises=promises))
-    return replace(known, rule=rule)
+    return known._replace(rule=rule)

@@ -121,6 +121,11 @@ class RowSet:
 
     def intersection(self, words: Words) -> "RowSet":
         """The rows whose bits are also set in a read-only bitmap of as many rows."""
+        if self.numbers is not None:
+            kept = np.empty(len(self.numbers), np.int32)
+            count = sound(bits.keep_in_bits(self.numbers, words, 1, kept))
+            rows = self.numbers if count == self.count else read_only(kept[:count])
+            return RowSet(self.size, count, rows, None)
         return intersection([self, RowSet(self.size, self.size, None, words)])
 
     def union(self, words: Words) -> "RowSet":

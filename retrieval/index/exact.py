@@ -8,7 +8,7 @@ this row by row (kernels/best.py); `gather` does it for many queries by one matr
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +49,7 @@ class Rows:
         return frozen(halves), frozen(self.scales), frozen(self.ids)
 
 
-@dataclass(frozen=True, slots=True)
-class Hits:
+class Hits(NamedTuple):
     """The answer to one query: best first, equals by face id."""
 
     ids: FaceIds  # (m,)

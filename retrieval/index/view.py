@@ -12,7 +12,7 @@ in the place of the last by one assignment: a search that has begun goes on in t
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -43,17 +43,20 @@ from retrieval.values import Cursor, FaceIds, HalfRows
 CHUNK_ROWS: Final = 2**16  # the store is read in pieces of this size where there is no snapshot
 
 
-@dataclass(frozen=True)
-class Survivors:
+class Survivors(NamedTuple):
     """The rows that pass a filter."""
 
     snapshot: RowSet  # of the padded rows; of none without a snapshot
     chunks: tuple[RowSet, ...]
+    total: int
 
-    @cached_property
-    def total(self) -> int:
-        """How many rows there are."""
-        return self.snapshot.count + sum(rows.count for rows in self.chunks)
+    @classmethod
+    def of(cls, snapshot: RowSet, chunks: tuple[RowSet, ...]) -> "Survivors":
+        """Those of the snapshot and of each chunk."""
+        total = snapshot.count
+        for rows in chunks:
+            total += rows.count
+        return cls(snapshot, chunks, total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class View:
     def everything(self) -> Survivors:
         """All rows that can be found."""
         usable = self.snapshot.rows.usable if self.snapshot else self.alive
-        return Survivors(
+        return Survivors.of(
             RowSet.of_mask(self.alive & usable), tuple(one.findable for one in self.chunks)
         )
 
@@ -96,8 +99,11 @@ class View:
         """The rows that can be found and pass the filter."""
         if filter_ is None:
             return self.everything
-        return Survivors(
-            self._snapshot_survivors(filter_),
+        snapshot = self._snapshot_survivors(filter_)
+        if not self.chunks:
+            return Survivors(snapshot, (), snapshot.count)
+        return Survivors.of(
+            snapshot,
             tuple(
                 evaluate(filter_, one.columns).intersection(one.findable.bitmap())
                 for one in self.chunks
