@@ -31,7 +31,7 @@ from retrieval.filters.columns import ARROW_TYPES, field_types
 from retrieval.filters.parse import parse
 from retrieval.filters.prepared import Prepared
 from retrieval.filters.tree import Filter
-from retrieval.index.exact import Doubles
+from retrieval.index.exact import Doubles, scales_of
 from retrieval.index.making import Faces, make, worth_keeping
 from retrieval.index.rule import DEFAULT_RECALL
 from retrieval.index.snapshot import (
@@ -374,10 +374,14 @@ def _faces_of(view: View) -> Faces:
 
 
 def _halves(vectors: npt.ArrayLike) -> HalfRows:
-    """Vectors at unit length in float16, or UnusableVectorError."""
+    """Vectors in float16, at unit length or as they come; or UnusableVectorError."""
     given = np.asarray(vectors)
     if given.ndim != ROWS_AND_COLUMNS:
         raise UnusableVectorError(f"vectors are rows (n, d), not of shape {given.shape}")
+    if given.dtype == np.dtype("<f2") and given.flags.c_contiguous:
+        scales = scales_of(given)
+        if ((scales > 0) & (scales < 1 / VECTOR_LENGTH_MIN)).all():
+            return given  # every search divides by the length: nothing has to be copied
     halves = np.empty(given.shape, "<f2")
     for begin in range(0, len(given), BLOCK_ROWS):
         block = given[begin : begin + BLOCK_ROWS]

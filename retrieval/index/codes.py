@@ -47,6 +47,11 @@ class Codes:
         """As kernels take them."""
         return self.words, self.factors
 
+    def part(self, begin: int, end: int) -> tuple[Words, Halves]:
+        """Those of the rows from `begin` to before `end`."""
+        words = 2 * len(self.words) // max(len(self.factors), 1)
+        return self.words[begin * words : end * words], self.factors[2 * begin : 2 * end]
+
 
 def frame_of(sample: Floats, *, seed: int) -> Frame:
     """A frame around the mean of a sample of unit vectors, (n, d)."""

@@ -126,31 +126,30 @@ def _counted(
         np.zeros((WORST_STEPS, NEARNESS_STEPS), np.int64),
         np.zeros(ERROR_STEPS, np.int64),
     )
-    usable = parts.rows.usable
+    usable, arrays = parts.rows.usable, parts.frame.arrays
     list_of_row = np.repeat(
         np.arange(len(parts.lists.sizes), dtype=np.int32), np.diff(parts.lists.offsets)
     )
     list_of_row = np.append(list_of_row, np.zeros(len(usable) - len(list_of_row), np.int32))
-    estimates = np.empty((len(queries), len(usable)), np.float32)
     steps = np.empty((len(queries), len(parts.lists.sizes)), np.int32)
-    lengths = []
-    for query, estimate, step in zip(queries, estimates, steps, strict=True):
+    for query, step in zip(queries, steps, strict=True):
         nearness = np.empty(len(step), np.float32)
-        estimated(query, parts.frame.arrays, parts.lists.codes.arrays, nearness)
+        estimated(query, arrays, parts.lists.codes.arrays, nearness)
         nearness_steps(nearness, step)
-        lengths.append(estimated(query, parts.frame.arrays, parts.codes.arrays, estimate))
     for begin, end in _blocks(parts):
         block = parts.rows.vectors[begin:end].astype(np.float32)
         np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         block *= parts.rows.scales[begin:end, None]
         similarities = queries @ block.T
-        for number, place in enumerate(places):
+        words, factors = parts.codes.part(begin, end)
+        estimates = np.empty(end - begin, np.float32)
+        for number, (query, place) in enumerate(zip(queries, places, strict=True)):
             allowed = usable[begin:end].copy()
             if begin <= place < end:
                 allowed[place - begin] = False
+            length = estimated(query, arrays, (words, factors), estimates)
             tally(
-                0, similarities[number], estimates[number, begin:end],
-                parts.codes.factors[2 * begin : 2 * end], lengths[number],
+                similarities[number], estimates, factors, length,
                 steps[number][list_of_row[begin:end]], allowed, counts,
             )  # fmt: skip
     return _chances(counts[0]), _tails(counts[1]), int(counts[1].sum())

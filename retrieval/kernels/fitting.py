@@ -31,25 +31,23 @@ def estimated(query, frame, coded, estimates):
 
 
 @kernel
-def tally(begin, similarities, estimates, factors, length, steps, usable, counts):
+def tally(similarities, estimates, factors, length, steps, usable, counts):
     """Count rows by similarity and nearness of their centroid, and errors of estimates.
 
     Args:
-        begin: the number of the first row.
-        similarities: (m,) float32 of rows from `begin` on.
-        estimates, factors, steps, usable: of all rows; steps (n,) is the nearness of the centroid.
+        similarities, estimates, factors, steps, usable: of some rows, (m,) each, factors (2 m,);
+            steps is the nearness of the centroid.
         length: the |q| of the estimates.
         counts: (by similarity and nearness (WORST_STEPS, NEARNESS_STEPS), errors (ERROR_STEPS,))
             int64, added to.
     """
     near, errors = counts
-    for place in range(len(similarities)):
-        row = begin + place
+    for row in range(len(similarities)):
         if usable[row]:
-            at = np.int64((similarities[place] + np.float32(1.0)) * np.float32(0.5 * WORST_STEPS))
+            at = np.int64((similarities[row] + np.float32(1.0)) * np.float32(0.5 * WORST_STEPS))
             near[min(max(at, 0), WORST_STEPS - 1), steps[row]] += 1
             reach = half_as_float(factors[2 * row]) * length
-            error = (similarities[place] - estimates[row]) / max(reach, np.float32(1e-12))
+            error = (similarities[row] - estimates[row]) / max(reach, np.float32(1e-12))
             errors[min(max(np.int64(error * np.float32(128.0)), 0), ERROR_STEPS - 1)] += 1
 
 

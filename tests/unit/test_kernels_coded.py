@@ -408,18 +408,17 @@ def test_steps_of_nearness_fall_from_one_to_minus_one() -> None:
 
 def test_rows_are_tallied_by_similarity_and_nearness_and_errors_by_size() -> None:
     random = np.random.default_rng(0)
-    rows, begin, length = 400, 150, 0.7
-    similarities = random.uniform(-1, 1, 200).astype(np.float32)
+    rows, length = 400, 0.7
+    similarities = random.uniform(-1, 1, rows).astype(np.float32)
     estimates = random.uniform(-1, 1, rows).astype(np.float32)
     halves = random.uniform(0.01, 0.2, (rows, 2)).astype(np.float16)
     steps = random.integers(0, NEARNESS_STEPS, rows).astype(np.int32)
     usable = random.random(rows) < 0.8
     counts = (np.ones((WORST_STEPS, NEARNESS_STEPS), int), np.ones(ERROR_STEPS, int))
     factors = frozen(halves.view(np.uint16).reshape(-1))
-    tally(begin, similarities, estimates, factors, length, steps, usable, counts)
+    tally(similarities, estimates, factors, length, steps, usable, counts)
     near, errors = np.ones((WORST_STEPS, NEARNESS_STEPS), int), np.ones(ERROR_STEPS, int)
-    for place, similarity in enumerate(similarities):
-        row = begin + place
+    for row, similarity in enumerate(similarities):
         if usable[row]:
             at = min(int((similarity + np.float32(1)) * np.float32(0.5 * WORST_STEPS)), WORST_STEPS)
             near[min(at, WORST_STEPS - 1), steps[row]] += 1

@@ -40,6 +40,7 @@ NOISE: Final = 0.80
 NOISE_SPREAD: Final = 0.35
 BLOCK_ROWS: Final = 16_384
 STRANGERS: Final = 0.1  # of the queries
+DONE: Final = "population.json"  # written last
 
 SOURCES: Final = 20
 REGIONS: Final = 100
@@ -152,7 +153,7 @@ def write(population: Population, folder: Path) -> None:
     if writer is not None:
         writer.close()
     vectors.flush()
-    (folder / "population.json").write_text(json.dumps(asdict(population)), encoding="utf-8")
+    (folder / DONE).write_text(json.dumps(asdict(population)), encoding="utf-8")
 
 
 def questions(
