@@ -17,7 +17,7 @@ frequent one as a bitmap. Rows that only pad a list are all NULL.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
@@ -36,6 +36,9 @@ Bounds = tuple[
 ]  # ranges of codes: low, high, low, high, ... ascending, none touches another
 
 BYTE_CODES: Final = 256
+TAGS_KEPT_MAX: Final = (
+    1_024  # tags of a column whose place is remembered; their rows are not copied
+)
 ORDERED_CODES_MIN: Final = 32  # with fewer codes a value has too many rows for a list to pay off
 # Values are held in the first of these types that has all of them: they compare alike in each.
 VALUE_TYPES: Final[dict[FieldType, tuple[type[np.generic], ...]]] = {
@@ -47,6 +50,8 @@ VALUE_TYPES: Final[dict[FieldType, tuple[type[np.generic], ...]]] = {
 }
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+DAY_S: Final = 86_400
+SECOND_US: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,6 +220,7 @@ class TagsColumn:
     frequent: Places  # (f,) int64 codes, ascending
     counts: Places  # (f,) int64 rows of each of them
     bitmaps: npt.NDArray[np.uint64]  # (f, rows / 64)
+    asked: dict[str, RowSet] = field(default_factory=dict, repr=False)  # what was found of tags
 
     @property
     def type(self) -> FieldType:
@@ -240,6 +246,14 @@ class TagsColumn:
 
     def rows_with(self, tag: str) -> RowSet:
         """The rows that have this tag."""
+        rows = self.asked.get(tag)
+        if rows is None:
+            if len(self.asked) >= TAGS_KEPT_MAX:
+                self.asked.clear()
+            rows = self.asked[tag] = self._rows_with(tag)
+        return rows
+
+    def _rows_with(self, tag: str) -> RowSet:
         size = len(self.starts) - 1
         twice = bits.place_of_word(self.ends, self.text, np.frombuffer(tag.encode(), np.uint8))
         if not twice & 1:
@@ -274,7 +288,8 @@ Column = ScalarColumn | TagsColumn
 
 def microseconds(when: datetime) -> int:
     """A moment as TIMESTAMP columns hold it."""
-    return (when - _EPOCH) // _MICROSECOND
+    since = when - _EPOCH
+    return (since.days * DAY_S + since.seconds) * SECOND_US + since.microseconds
 
 
 def moment(value: int) -> datetime:

@@ -168,7 +168,7 @@ def _part_file(folder: Path, place: int, part: str) -> Path:
     return folder / f"{place}.{part}.npy"
 
 
-def _arrays(folder: Path, place: int, parts: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+def _arrays(folder: Path, place: int, parts: Sequence[str]) -> dict[str, Any]:
     """Arrays, mapped; `asarray` drops the slow memmap class and keeps the mapping."""
     return {
         part: np.asarray(np.load(_part_file(folder, place, part), mmap_mode="r")) for part in parts

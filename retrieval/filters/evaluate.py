@@ -286,7 +286,9 @@ def _bounds(leaf: Any, column: ScalarColumn) -> Bounds:
 def _compared(leaf: Compare, column: ScalarColumn) -> Bounds:
     """The codes of the values for which a comparison is TRUE."""
     value = leaf.value
-    if type(value) is not float or column.type is not FieldType.NUMBER:
+    if type(value) is datetime:
+        value = microseconds(value)
+    elif type(value) is not float or column.type is not FieldType.NUMBER:
         value = _held(bound(value), column.type)
     place, there = column.place(value)
     low = place + 1
