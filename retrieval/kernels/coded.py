@@ -19,7 +19,7 @@ Arrays travel in tuples, always in this order:
 
 import numpy as np
 
-from retrieval.kernels.best import LINE, consider, resume, sort_heap, widened
+from retrieval.kernels.best import AHEAD, LINE, consider, resume, sort_heap, widened
 from retrieval.kernels.compiled import inlined, kernel
 from retrieval.kernels.lanes import (
     ROWS_AT_ONCE,
@@ -33,7 +33,7 @@ LEAST, MOST = -8, 7  # a query's numbers are so many steps: four bits, two's com
 STEPS = 7.5  # of the largest number; beyond 7 it is wrong by half a step, like any other
 WORDS_AT_ONCE = 8  # a code is padded to whole vectors of the processor
 LANES = 16  # numbers of a processor's vector
-BATCH = 512  # rows looked at between two looks at the stopping rule, at most
+BATCH = 2048  # rows looked at between two looks at the stopping rule, at most
 TOGETHER = 128  # rows that are worth a look
 CHECKS = 16  # of the rows seen are looked at before the rule is asked again: 1 in so many
 CODES_AHEAD = 16  # rows whose codes are asked for before they are needed
@@ -183,12 +183,37 @@ def look_at(rows, count, asked, reach, probe, coded, table, heap, filled):
     if filled == full or kept <= full:
         return rescore(rows, kept, np.float32(-4.0), asked, probe, table, heap, filled)
     # Nothing is known yet that rows could be measured by: the most promising come first.
-    first = np.partition(bounds[:kept], kept - full)[kept - full]
+    first = largest(bounds, kept, full)
     filled, scored = rescore(rows, kept, first, asked, probe, table, heap, filled)
     for place in range(kept):
         bounds[place] = np.float32(-5.0) if bounds[place] >= first else bounds[place]
     filled, more = rescore(rows, kept, np.float32(-4.0), asked, probe, table, heap, filled)
     return filled, scored + more
+
+
+@inlined
+def largest(values, count, rank):
+    """The value of that rank, 1 being the largest, of the first `count`; all but few are passed."""
+    heap = np.empty(rank, values.dtype)  # the smallest first
+    for place in range(count):
+        value = values[place]
+        if place < rank:
+            at = place
+            while at > 0 and heap[(at - 1) // 2] > value:
+                heap[at] = heap[(at - 1) // 2]
+                at = (at - 1) // 2
+            heap[at] = value
+        elif value > heap[0]:
+            at, child = 0, 1
+            while child < rank:
+                if child + 1 < rank and heap[child + 1] < heap[child]:
+                    child += 1
+                if heap[child] >= value:
+                    break
+                heap[at] = heap[child]
+                at, child = child, 2 * child + 1
+            heap[at] = value
+    return heap[0]
 
 
 @inlined
@@ -200,8 +225,9 @@ def rescore(rows, kept, least, asked, probe, table, heap, filled):
         bound = bounds[place]
         if bound < least or (filled == full and bound + base < np.float32(heap[0][0])):
             continue
-        if place + 1 < kept and bounds[place + 1] >= least:
-            start = numbers[place + 1] * len(probe[0])
+        later = place + AHEAD
+        if later < kept and bounds[later] >= least:
+            start = numbers[later] * len(probe[0])
             for line in range(0, len(probe[0]), LINE):
                 fetch(table[0], start + line)
         scored += 1

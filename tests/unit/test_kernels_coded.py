@@ -23,6 +23,7 @@ from retrieval.kernels.coded import (
     best_of_lists,
     coded_query,
     enough,
+    largest,
     ranked,
     taken,
     turned,
@@ -427,3 +428,19 @@ def test_rows_are_tallied_by_similarity_and_nearness_and_errors_by_size() -> Non
     assert counts[0].tolist() == near.tolist()
     assert counts[1].sum() == errors.sum()
     assert np.abs(np.cumsum(counts[1]) - np.cumsum(errors)).max() <= 2  # by rounding
+
+
+@kernel
+def call_largest(values, count, rank):
+    return largest(values, count, rank)
+
+
+@given(
+    values=st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=60),
+    data=st.data(),
+)
+def test_largest_is_what_sorting_says(values: list[float], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, len(values)))
+    rank = data.draw(st.integers(1, count))
+    found = call_largest(np.array(values, np.float32), count, rank)
+    assert found == sorted(values[:count], reverse=True)[rank - 1]
