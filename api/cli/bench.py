@@ -55,6 +55,9 @@ def bench_command() -> None:
 @click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="That ask at once."
 )
+@click.option(
+    "--build-threads", type=click.IntRange(1), default=1, show_default=True, help="Of each build."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of generated faces.")
 @click.option(
     "--out",

@@ -61,7 +61,8 @@ class Plan:
     rounds: int = 5
     queries: int = 200
     tuning: int = 100
-    threads: int = 1
+    threads: int = 1  # that ask
+    build_threads: int = 1  # of each build
     seed: int = 0
     fresh: bool = False  # forget results and builds
     pinned: bool = True  # hold an engine of one thread to one processor
@@ -108,6 +109,7 @@ class Run:
         self._work = plan.work / f"{_safe(data.name)}-{truth.key(data, [], count=0)[:12]}"
         self._set = plan.stored or self._work / "set"
         self._workers: dict[str, Worker] = {}
+        self._processors = psutil.Process().cpu_affinity() or []
         if plan.fresh:
             plan.out.unlink(missing_ok=True)
             shutil.rmtree(self._work, ignore_errors=True)
@@ -167,7 +169,8 @@ class Run:
         (folder / MARKER).write_text(json.dumps(asdict(built)))
 
     def _opened(self, name: str, folder: Path) -> None:
-        worker = self._worker(name)
+        one = self._plan.pinned and self._plan.threads == 1
+        worker = self._worker(name, self._processors[-1:] if one else ())
         try:
             opened = worker.build(self._set, folder, seconds_max=self._plan.build_seconds_max)
         except EngineFailedError:
@@ -177,17 +180,16 @@ class Run:
         self._tell_build(name, folder, opened)
 
     def _in_a_process(self, name: str, folder: Path) -> Built:
-        worker = self._worker(name)
+        processors = self._processors[-self._plan.build_threads :]
+        worker = self._worker(name, processors, threads=len(processors))
         try:
             return worker.build(self._set, folder, seconds_max=self._plan.build_seconds_max)
         finally:
             worker.close()
 
-    def _worker(self, name: str) -> Worker:
-        one = self._plan.pinned and self._plan.threads == 1
-        processors = psutil.Process().cpu_affinity() or []
+    def _worker(self, name: str, processors: Sequence[int], *, threads: int = 1) -> Worker:
         log = self._work / f"{name}.log"
-        return Worker(name, log=log, processors=processors[-1:] if one else ())
+        return Worker(name, log=log, processors=processors, threads=threads)
 
     def _tell_build(self, name: str, folder: Path, opened: Built) -> None:
         if any(line["what"] == BUILD and self._same(line, name, None) for line in self._lines):
@@ -198,6 +200,7 @@ class Run:
             BUILD,
             name,
             **built,
+            build_threads=self._plan.build_threads,
             open_seconds=opened.seconds,
             disk_bytes=disk_bytes(folder),
             **asdict(footprint),

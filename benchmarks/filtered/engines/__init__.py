@@ -9,6 +9,7 @@ This module imports no engine: a missing package stops that engine only.
 """
 
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -75,6 +76,11 @@ def entry(name: str) -> Entry:
     if name not in ENGINES:
         raise UsageError(f"there is no engine '{name}'; there are: {', '.join(ENGINES)}")
     return ENGINES[name]
+
+
+def build_threads() -> int:
+    """How many threads this process may build with: as many as processors it is held to."""
+    return len(os.sched_getaffinity(0))
 
 
 def engine(name: str) -> Engine:

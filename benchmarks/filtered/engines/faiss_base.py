@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 import faiss
 import numpy as np
 
+from benchmarks.filtered.engines import build_threads
 from benchmarks.filtered.engines.survivors import Survivors
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
 
@@ -42,7 +43,7 @@ class FaissEngine:
 
     def build(self, data: DataSet, *, folder: Path) -> None:
         """Build the index, or read it."""
-        faiss.omp_set_num_threads(1)
+        faiss.omp_set_num_threads(build_threads())
         faiss.cvar.distance_compute_blas_threshold = BLAS_QUERIES_MIN
         path = folder / FILE
         if not path.exists():

@@ -11,6 +11,7 @@ from typing import Any, Final
 import hnswlib  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import numpy as np
 
+from benchmarks.filtered.engines import build_threads
 from benchmarks.filtered.engines.survivors import Survivors
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
 
@@ -38,7 +39,7 @@ class Adapter:
             self._index.init_index(
                 max_elements=rows, M=LINKS, ef_construction=BUILD_CANDIDATES, random_seed=1
             )
-            self._index.add_items(data.vectors, np.arange(rows), num_threads=1)
+            self._index.add_items(data.vectors, np.arange(rows), num_threads=build_threads())
             self._index.save_index(str(path))
         self._index.set_num_threads(1)
         self._survivors = Survivors(data.table)

@@ -18,6 +18,7 @@ from milvus_lite import (  # type: ignore[import-not-found,import-untyped,unused
     MilvusLite,
 )
 
+from benchmarks.filtered.engines import build_threads
 from benchmarks.filtered.engines.plain import after, as_number, rows_of, simple_names
 from benchmarks.filtered.engines.sql import Dialect, condition
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
@@ -66,7 +67,7 @@ class Adapter:
 
     def build(self, data: DataSet, *, folder: Path) -> None:
         """Insert the rows and build the indexes, or load the collection."""
-        faiss.omp_set_num_threads(1)  # Milvus Lite builds its graphs with FAISS
+        faiss.omp_set_num_threads(build_threads())  # Milvus Lite builds its graphs with FAISS
         self._names = simple_names(data.fields)
         self._dialect = self._spoken()
         self._database = MilvusLite(str(folder / "milvus"))

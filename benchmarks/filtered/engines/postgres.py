@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import psycopg
 
+from benchmarks.filtered.engines import build_threads
 from benchmarks.filtered.engines.lists import with_exact
 from benchmarks.filtered.engines.plain import BATCH_ROWS
 from benchmarks.filtered.engines.sql import Dialect, condition, quoted_name, quoted_text
@@ -76,7 +77,7 @@ class Adapter:
             for row in _rows(data):
                 copy.write_row(row)
         _run(connection, f"SET maintenance_work_mem = '{vector_bytes * 2 // 1024 + 65_536}kB'")
-        _run(connection, "SET max_parallel_maintenance_workers = 0")
+        _run(connection, f"SET max_parallel_maintenance_workers = {build_threads() - 1}")
         _run(
             connection,
             f'CREATE INDEX ON rows USING hnsw ("{VECTOR}" vector_ip_ops)'

@@ -11,7 +11,7 @@ from typing import Any, Final, assert_never
 import numpy as np
 import qdrant_edge as q  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-from benchmarks.filtered.engines import UnsupportedError
+from benchmarks.filtered.engines import UnsupportedError, build_threads
 from benchmarks.filtered.engines.lists import with_exact
 from benchmarks.filtered.engines.plain import Plain, as_number, rows_of, simple_names
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
@@ -75,7 +75,7 @@ class Adapter:
                 m=LINKS,
                 ef_construct=BUILD_CANDIDATES,
                 full_scan_threshold=FULL_SCAN_KILOBYTES,
-                max_indexing_threads=1,
+                max_indexing_threads=build_threads(),
             ),
             quantization_config=codes if self._int8 else None,
             optimizers=q.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1000),

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from usearch.index import Index  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
+from benchmarks.filtered.engines import build_threads
 from benchmarks.filtered.engines.survivors import Survivors
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
 
@@ -42,7 +43,8 @@ class Adapter:
         if path.exists():
             self._index.load(str(path))
         else:
-            self._index.add(np.arange(rows), np.ascontiguousarray(data.vectors), threads=1)
+            rows_in_order = np.ascontiguousarray(data.vectors)
+            self._index.add(np.arange(rows), rows_in_order, threads=build_threads())
             self._index.save(str(path))
         self._rows = rows
         self._survivors = Survivors(data.table)

@@ -28,15 +28,14 @@ SHORT_SECONDS_MAX: Final = 300.0  # for everything but builds
 CLOSE_SECONDS_MAX: Final = 30.0
 # Every way in which a library is told how many threads to take. LANCE_IO_THREADS=1 is not among
 # them: LanceDB then waits for itself for ever.
-ONE_THREAD: Final = (
-    "OMP_NUM_THREADS=1",
-    "OPENBLAS_NUM_THREADS=1",
-    "MKL_NUM_THREADS=1",
-    "NUMBA_NUM_THREADS=1",
-    "RAYON_NUM_THREADS=1",
-    "TOKIO_WORKER_THREADS=1",
-    "LANCE_CPU_THREADS=1",
-    "ANONYMIZED_TELEMETRY=False",
+THREADS: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "TOKIO_WORKER_THREADS",
+    "LANCE_CPU_THREADS",
 )
 
 
@@ -47,17 +46,20 @@ class EngineFailedError(Exception):
 class Worker:
     """An engine in a process of its own."""
 
-    def __init__(self, name: str, *, log: Path, processors: Sequence[int] = ()) -> None:
-        """Start it, on these processors only where some are named."""
+    def __init__(
+        self, name: str, *, log: Path, processors: Sequence[int] = (), threads: int = 1
+    ) -> None:
+        """Start it, held to these processors where some are named."""
         self.name = name
         self._log = log
         self._taken: set[str] = set()
         ours, theirs = socket.socketpair()
         pinned = ["taskset", "-c", ",".join(map(str, processors))] if processors else []
+        counts = [f"{variable}={threads}" for variable in THREADS]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [
-                    *("env", *ONE_THREAD, *pinned, sys.executable),
+                    *("env", "ANONYMIZED_TELEMETRY=False", *counts, *pinned, sys.executable),
                     *("-m", "benchmarks.filtered.engines.child", str(theirs.fileno()), name),
                 ],
                 cwd=REPOSITORY,

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import zvec  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-from benchmarks.filtered.engines import UnsupportedError
+from benchmarks.filtered.engines import UnsupportedError, build_threads
 from benchmarks.filtered.engines.lists import with_exact
 from benchmarks.filtered.engines.plain import after, as_number, rows_of, simple_names
 from benchmarks.filtered.engines.sql import Dialect, condition
@@ -107,7 +107,7 @@ class Adapter:
                     for row, attributes in enumerate(batch, start)
                 ]
             )
-        collection.optimize(zvec.OptimizeOption(concurrency=1))
+        collection.optimize(zvec.OptimizeOption(concurrency=build_threads()))
         collection.flush()
         collection.close()
 
@@ -167,7 +167,7 @@ class Adapter:
 @functools.cache
 def _begin() -> None:
     """Once in a process, which is all that zvec allows."""
-    zvec.init(log_level=zvec.LogLevel.FATAL, query_threads=1, optimize_threads=1)
+    zvec.init(log_level=zvec.LogLevel.FATAL, query_threads=1, optimize_threads=build_threads())
 
 
 def _ordered(kind: FieldType) -> bool:
