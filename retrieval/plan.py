@@ -16,7 +16,6 @@ from retrieval.values import Tier
 Recall = float | Literal["exact", "certified"]
 
 CERTIFIED_MISS: Final = 1e-4  # the chance that a certified answer misses a neighbour
-ERRORS_SHARE: Final = 0.2  # of what may be missed is left to errors of estimates
 RESCORED: Final = 2.5  # rows scored exactly for each neighbour and e-fold of survivors; measured
 MEASURED_DIMENSION: Final = 512
 # Microseconds at 512 dimensions where no build has measured: float16 rows scored where they lie,
@@ -95,18 +94,12 @@ def plan(count: int, *, recall: Recall, statistics: Statistics) -> Plan:
     if recall == "certified":
         errors = rule.errors_for(CERTIFIED_MISS / count)
         return Plan(strategy, Tier.CERTIFIED, statistics, count, recall, errors)
-    missed = rule.missed_for(float(recall))
-    # Where no list is left out, all that may be missed is left to errors.
-    allowed = 1.0 - float(recall) if missed is None else ERRORS_SHARE * missed
-    return Plan(
-        strategy,
-        Tier.CALIBRATED,
-        statistics,
-        count,
-        recall,
-        errors=rule.errors_for(allowed),
-        missed=missed or 0.0 if strategy is Strategy.PROBE else 0.0,
-    )
+    promise = rule.promise_for(float(recall)) if strategy is Strategy.PROBE else None
+    if promise is None:  # no list is left out: all that may be missed is left to errors
+        errors = rule.errors_for(1.0 - float(recall))
+        return Plan(strategy, Tier.CALIBRATED, statistics, count, recall, errors)
+    how = (promise.errors, promise.missed)
+    return Plan(strategy, Tier.CALIBRATED, statistics, count, recall, *how)
 
 
 def score_cost_us(known: Statistics) -> float:
@@ -141,7 +134,7 @@ def _costs(count: int, recall: Recall, known: Statistics) -> dict[Strategy, floa
     costs[Strategy.SCAN] = _scan_cost(count, known, measured)
     if recall == "certified" or known.lists <= 1 or known.survivors < PROBED_SURVIVORS_MIN:
         return costs
-    if known.rule.missed_for(float(recall)) is not None:
+    if known.rule.promise_for(float(recall)) is not None:
         costs[Strategy.PROBE] = _probe_cost(count, known, measured)
     return costs
 

@@ -21,6 +21,7 @@ from retrieval.index.exact import BLOCK_ROWS, Doubles, Numbers, Rows, frozen
 from retrieval.index.lists import SEED, Lists
 from retrieval.index.rule import (
     DEFAULT_RECALL,
+    ERRORS_SHARE,
     PROBED_SURVIVORS_MIN,
     Costs,
     Measured,
@@ -45,12 +46,11 @@ NEIGHBOURS: Final = 10
 SHARES: Final = (1.0, 0.3, 0.05)  # of the rows that pass
 PLACES: Final = ("independent", "own", "near", "far")
 OWN_SHARE: Final = 1e-3  # the nearest rows, which filters of a query's own attributes keep
-MISSED: Final = (0.2, 0.1, 0.07, 0.05, 0.03, 0.015, 0.005)
+MISSED: Final = (0.2, 0.1, 0.07, 0.06, 0.05, 0.03, 0.015, 0.005)
 ASKED: Final = 128  # queries of each class for each share missed; and as many more at a time
 ASKED_MAX: Final = 1024
 TURNS_MAX: Final = 32  # in which more are asked
 SEEN_AT: Final = 0.05  # of these, for which the rows looked at are told
-ERRORS_SHARE: Final = 0.2  # of what may be missed is left to errors of estimates
 TAILS: Final = (0.1, 0.04, 0.02, 0.01, 6e-3, 3e-3, 1e-3, 4e-4, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 BOUND: Final = NormalDist().inv_cdf(0.95)
 ALL_BITS: Final = ~np.uint64(0)
@@ -212,7 +212,11 @@ def _promised(
         trial.ask(MISSED)
     _settle(trials)
     promises = tuple(
-        Promise(missed=missed, recall=min(trial.bound(missed) for trial in trials))
+        Promise(
+            missed=missed,
+            errors=rule.errors_for(ERRORS_SHARE * missed),
+            recall=min(trial.bound(missed) for trial in trials),
+        )
         for missed in MISSED
         if trials  # none where no class has rows enough to be measured
     )

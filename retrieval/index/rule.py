@@ -17,6 +17,8 @@ from typing import Any, Final
 from retrieval.values import Floats
 
 DEFAULT_RECALL: Final = 0.95  # of searches that ask for none
+ERRORS_SHARE: Final = 0.4  # of what may be missed is left to errors of estimates
+ERRORS_SHARE_BEFORE: Final = 0.2  # in snapshots whose promises do not tell errors
 PROBED_SURVIVORS_MIN: Final = 2_000  # promises are measured on classes of so many rows and more
 
 
@@ -33,6 +35,7 @@ class Promise:
     """What stopping at an expected share of missed neighbours gave."""
 
     missed: float  # of the neighbours asked for
+    errors: float  # that estimates were allowed, in a |q|
     recall: float  # the lower 95 % bound of the mean, in the worst of all classes of filters
 
 
@@ -61,9 +64,18 @@ class Measured:
 def measured_of(content: Mapping[str, Any]) -> Measured:
     """What `dataclasses.asdict` made of a value, and JSON of that, as the value again."""
     costs = content["costs"]
+    tails = tuple(Tail(**tail) for tail in content["tails"])
     return Measured(
-        tails=tuple(Tail(**tail) for tail in content["tails"]),
-        promises=tuple(Promise(**promise) for promise in content["promises"]),
+        tails=tails,
+        promises=tuple(
+            Promise(
+                missed=promise["missed"],
+                errors=promise.get("errors")
+                or errors_for(tails, ERRORS_SHARE_BEFORE * promise["missed"]),
+                recall=promise["recall"],
+            )
+            for promise in content["promises"]
+        ),
         costs=Costs(**costs | {"seen": tuple((share, seen) for share, seen in costs["seen"])}),
         pairs=content["pairs"],
         rows=content["rows"],
@@ -77,16 +89,21 @@ class Rule:
     chances: Floats  # (WORST_STEPS, NEARNESS_STEPS)
     measured: Measured
 
-    def missed_for(self, recall: float) -> float | None:
-        """The share of neighbours that may be expected missed; None: no share gave this recall."""
+    def promise_for(self, recall: float) -> Promise | None:
+        """The cheapest promise of this recall; None: no share missed gave it."""
         for promise in self.measured.promises:
             if promise.recall >= recall:
-                return promise.missed
+                return promise
         return None
 
     def errors_for(self, chance: float) -> float:
         """How many times a |q| to allow for, so that a row is lost with at most this chance."""
-        for tail in self.measured.tails:
-            if tail.chance <= chance:
-                return tail.errors
-        return self.measured.tails[-1].errors
+        return errors_for(self.measured.tails, chance)
+
+
+def errors_for(tails: tuple[Tail, ...], chance: float) -> float:
+    """The errors that estimates exceed with at most this chance."""
+    for tail in tails:
+        if tail.chance <= chance:
+            return tail.errors
+    return tails[-1].errors

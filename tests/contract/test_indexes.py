@@ -177,13 +177,14 @@ def test_lists_begin_at_whole_words_of_a_bitmap(stored: Engine) -> None:
 
 
 def test_looking_into_the_nearest_lists_only_leaves_most_rows_alone(stored: Engine) -> None:
-    missed = stored.rule.missed_for(0.8)
-    assert missed is not None
+    promise = stored.rule.promise_for(0.8)
+    assert promise is not None
     words = np.packbits(stored.rows.usable, bitorder="little").view(np.uint64)
     sizes = stored.parts.lists.sizes
     sizes.setflags(write=False)
     words.setflags(write=False)
     seen = [
-        stored.parts.by_lists(query, words, sizes, stored.rule, missed).seen for query in QUERIES
+        stored.parts.by_lists(query, words, sizes, stored.rule, promise.missed).seen
+        for query in QUERIES
     ]
     assert fmean(seen) < 0.6 * ROWS

@@ -1,5 +1,6 @@
 """Planning: the same numbers always give the same plan, the cheapest, and the plan says why."""
 
+import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.index.rule import (
+    ERRORS_SHARE_BEFORE,
     PROBED_SURVIVORS_MIN,
     Costs,
     Measured,
@@ -19,7 +21,7 @@ from retrieval.index.rule import (
     Tail,
     measured_of,
 )
-from retrieval.plan import CERTIFIED_MISS, ERRORS_SHARE, Plan, Recall, Statistics, Strategy, plan
+from retrieval.plan import CERTIFIED_MISS, Plan, Recall, Statistics, Strategy, plan
 from retrieval.values import Tier
 
 COSTS = Costs(
@@ -37,9 +39,9 @@ MEASURED = Measured(
         Tail(chance=1e-6, errors=5.0),
     ),
     promises=(
-        Promise(missed=0.2, recall=0.84),
-        Promise(missed=0.05, recall=0.96),
-        Promise(missed=0.005, recall=0.99),
+        Promise(missed=0.2, errors=1.1, recall=0.84),
+        Promise(missed=0.05, errors=1.6, recall=0.96),
+        Promise(missed=0.005, errors=2.4, recall=0.99),
     ),
     costs=COSTS,
     pairs=1_000_000,
@@ -113,21 +115,31 @@ def test_certified_answers_that_are_cheaper_exactly_are_exact() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recall", "missed"), [(0.5, 0.2), (0.84, 0.2), (0.9, 0.05), (0.97, 0.005)]
+    ("recall", "missed", "errors"),
+    [(0.5, 0.2, 1.1), (0.84, 0.2, 1.1), (0.9, 0.05, 1.6), (0.97, 0.005, 2.4)],
 )
 def test_probing_may_miss_the_largest_share_whose_measured_recall_is_enough(
-    recall: float, missed: float
+    recall: float, missed: float, errors: float
 ) -> None:
     chosen = plan(10, recall=recall, statistics=known(1_000_000))
     assert (chosen.strategy, chosen.tier) == (Strategy.PROBE, Tier.CALIBRATED)
-    assert chosen.missed == missed
-    assert chosen.errors == RULE.errors_for(ERRORS_SHARE * missed)
+    assert (chosen.missed, chosen.errors) == (missed, errors)
 
 
 def test_a_recall_that_no_share_gave_is_not_probed() -> None:
     chosen = plan(10, recall=0.995, statistics=known(1_000_000))
     assert (chosen.strategy, chosen.tier) == (Strategy.SCAN, Tier.CALIBRATED)
     assert (chosen.missed, chosen.errors) == (0.0, RULE.errors_for(0.005))
+
+
+def test_promises_of_older_snapshots_allow_the_errors_that_they_were_measured_with() -> None:
+    older = json.loads(json.dumps(asdict(MEASURED)))
+    for promise in older["promises"]:
+        del promise["errors"]
+    read = measured_of(older)
+    assert [one.errors for one in read.promises] == [
+        RULE.errors_for(ERRORS_SHARE_BEFORE * one.missed) for one in MEASURED.promises
+    ]
 
 
 def test_recall_1_is_exact() -> None:
