@@ -10,9 +10,10 @@ import numpy.typing as npt
 from retrieval.filters.rows import RowSet
 from retrieval.index.codes import encoded, frame_of
 from retrieval.index.exact import PADDING, Hits, Mask, Rows, frozen, gather, scales_of
-from retrieval.index.fitting import Fitted, fitted_rule
+from retrieval.index.fitting import fitted_rule
 from retrieval.index.lists import Lists, nearest_centroids, offsets_of, trained_centroids
 from retrieval.index.rule import Rule
+from retrieval.index.trials import Fitted
 from retrieval.kernels.best import best_of_bitmap, best_of_numbers
 from retrieval.kernels.coded import best_of_coded_numbers, best_of_codes, best_of_lists
 from retrieval.values import Floats, UnitRows

@@ -18,7 +18,7 @@ from retrieval.filters.column import Column
 from retrieval.filters.columns import Columns
 from retrieval.index.codes import Frame, encoded, frame_of, words_of
 from retrieval.index.exact import BLOCK_ROWS, PADDING, Numbers, scales_of
-from retrieval.index.fitting import Fitted, fitted_rule
+from retrieval.index.fitting import fitted_rule
 from retrieval.index.lists import (
     SAMPLE_PER_LIST,
     SEED,
@@ -38,6 +38,7 @@ from retrieval.index.snapshot import (
     stamped,
     write_array,
 )
+from retrieval.index.trials import Fitted
 from retrieval.values import FaceIds, Floats, HalfRows
 
 GROWTH_MAX: Final = 2  # of the rows, up or down, before lists are trained and measured anew
