@@ -7,7 +7,7 @@ does not matter here: the stopping rule of a search by lists counts them while i
 """
 
 from enum import StrEnum
-from math import log1p
+from math import exp, log
 from typing import Final, Literal, NamedTuple
 
 from retrieval.index.rule import PROBED_SURVIVORS_MIN, Costs, Rule
@@ -16,7 +16,6 @@ from retrieval.values import Tier
 Recall = float | Literal["exact", "certified"]
 
 CERTIFIED_MISS: Final = 1e-4  # the chance that a certified answer misses a neighbour
-RESCORED: Final = 2.5  # rows scored exactly for each neighbour and e-fold of survivors; measured
 MEASURED_DIMENSION: Final = 512
 # Microseconds at 512 dimensions where no build has measured: float16 rows scored where they lie,
 # and made into float32 for a matrix product; one product.
@@ -87,19 +86,15 @@ class Plan(NamedTuple):
 
 def plan(count: int, *, recall: Recall, statistics: Statistics) -> Plan:
     """Choose the cheapest way that promises what was asked."""
-    strategy = _cheapest(count, recall, statistics)
-    if strategy not in (Strategy.SCAN, Strategy.PROBE) or statistics.rule is None:
+    strategy, rule = _cheapest(count, recall, statistics), statistics.rule
+    if strategy not in (Strategy.SCAN, Strategy.PROBE) or rule is None:
         return Plan(strategy, Tier.EXACT, statistics, count, recall)
-    rule = statistics.rule
-    if recall == "certified":
-        errors = rule.errors_for(CERTIFIED_MISS / count)
-        return Plan(strategy, Tier.CERTIFIED, statistics, count, recall, errors)
+    tier = Tier.CERTIFIED if recall == "certified" else Tier.CALIBRATED
     promise = rule.promise_for(float(recall)) if strategy is Strategy.PROBE else None
-    if promise is None:  # no list is left out: all that may be missed is left to errors
-        errors = rule.errors_for(1.0 - float(recall))
-        return Plan(strategy, Tier.CALIBRATED, statistics, count, recall, errors)
-    how = (promise.errors, promise.missed)
-    return Plan(strategy, Tier.CALIBRATED, statistics, count, recall, *how)
+    if promise is None:
+        errors = _errors_of_scan(count, recall, rule)
+        return Plan(strategy, tier, statistics, count, recall, errors)
+    return Plan(strategy, tier, statistics, count, recall, promise.errors, promise.missed)
 
 
 def score_cost_us(known: Statistics) -> float:
@@ -130,13 +125,22 @@ def _costs(count: int, recall: Recall, known: Statistics) -> dict[Strategy, floa
         costs[Strategy.MULTIPLY] = known.survivors * size * row_for_all_us
     if known.rule is None or recall in ("exact", 1.0) or known.survivors <= count:
         return costs
-    measured = known.rule.measured.costs
-    costs[Strategy.SCAN] = _scan_cost(count, known, measured)
+    errors = _errors_of_scan(count, recall, known.rule)
+    costs[Strategy.SCAN] = _coded_cost(count, known, errors=errors)
     if recall == "certified" or known.lists <= 1 or known.survivors < PROBED_SURVIVORS_MIN:
         return costs
-    if known.rule.promise_for(float(recall)) is not None:
-        costs[Strategy.PROBE] = _probe_cost(count, known, measured)
+    promise = known.rule.promise_for(float(recall))
+    if promise is not None:
+        seen = _share_seen(known.survivors / known.rows, known.rule.measured.costs)
+        costs[Strategy.PROBE] = _coded_cost(
+            count, known, errors=promise.errors, seen=seen, ranked=known.lists
+        )
     return costs
+
+
+def _errors_of_scan(count: int, recall: Recall, rule: Rule) -> float:
+    """What estimates may err where no list is left out: all that may be missed is left to it."""
+    return rule.errors_for(CERTIFIED_MISS / count if recall == "certified" else 1 - float(recall))
 
 
 _REASONS: Final = {
@@ -147,25 +151,22 @@ _REASONS: Final = {
 }
 
 
-def _scan_cost(count: int, known: Statistics, costs: Costs) -> float:
-    one = costs.question + known.survivors * costs.row_by_code + _rescored(count, known, costs)
-    return known.queries * one
-
-
-def _probe_cost(count: int, known: Statistics, costs: Costs) -> float:
-    seen = known.survivors * _share_seen(known.survivors / known.rows, costs)
-    one = (
+def _coded_cost(
+    count: int, known: Statistics, *, errors: float, seen: float = 1.0, ranked: int = 0
+) -> float:
+    """What looking at a share of the survivors by code takes, and at the best of them exactly."""
+    if known.rule is None:
+        return 0.0
+    costs, survivors = known.rule.measured.costs, known.survivors
+    # Of rows in random order, count (1 + ln(n / count)) are among the best when they come; so many
+    # more look as if they were, the more errors are allowed: measured at 1,000 to 200,000 rows.
+    rescored = min(count * (1.0 + log(survivors / count)) * exp(errors), survivors)
+    return known.queries * (
         costs.question
-        + known.lists * costs.list_ranked
-        + seen * costs.row_by_code
-        + _rescored(count, known, costs)
+        + ranked * costs.list_ranked
+        + seen * survivors * costs.row_by_code
+        + rescored * costs.row_exactly
     )
-    return known.queries * one
-
-
-def _rescored(count: int, known: Statistics, costs: Costs) -> float:
-    rows = RESCORED * count * log1p(known.survivors / count)
-    return min(rows, known.survivors) * costs.row_exactly
 
 
 def _share_seen(share: float, costs: Costs) -> float:
