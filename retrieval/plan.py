@@ -70,7 +70,7 @@ class Plan(NamedTuple):
         if self.recall in ("exact", 1.0):
             return "an exact answer is asked for"
         if self.statistics.rule is None:
-            return "nothing was built yet"
+            return "there are no codes yet; `facedex index build` makes them"
         return _REASONS[self.strategy]
 
     @property

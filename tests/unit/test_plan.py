@@ -90,7 +90,7 @@ def test_exact_and_a_snapshot_without_codes_know_only_exact_ways() -> None:
     assert ways(asked) == ways(unbuilt) == {Strategy.SCORE}
     assert asked.tier is unbuilt.tier is Tier.EXACT
     assert "an exact answer is asked for" in asked.why
-    assert "nothing was built yet" in unbuilt.why
+    assert "there are no codes yet" in unbuilt.why
     many = plan(10, recall="exact", statistics=known(500_000, queries=256))
     assert (many.strategy, many.tier) == (Strategy.MULTIPLY, Tier.EXACT)
 
