@@ -166,7 +166,8 @@ class Run:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         built = self._in_a_process(name, folder)
-        (folder / MARKER).write_text(json.dumps(asdict(built)))
+        threads = {"build_threads": self._plan.build_threads}
+        (folder / MARKER).write_text(json.dumps(asdict(built) | threads))
 
     def _opened(self, name: str, folder: Path) -> None:
         one = self._plan.pinned and self._plan.threads == 1
@@ -200,7 +201,6 @@ class Run:
             BUILD,
             name,
             **built,
-            build_threads=self._plan.build_threads,
             open_seconds=opened.seconds,
             disk_bytes=disk_bytes(folder),
             **asdict(footprint),

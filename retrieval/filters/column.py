@@ -36,9 +36,7 @@ Bounds = tuple[
 ]  # ranges of codes: low, high, low, high, ... ascending, none touches another
 
 BYTE_CODES: Final = 256
-TAGS_KEPT_MAX: Final = (
-    1_024  # tags of a column whose place is remembered; their rows are not copied
-)
+TAGS_KEPT_MAX: Final = 1_024  # of a column, whose rows were looked up before
 ORDERED_CODES_MIN: Final = 32  # with fewer codes a value has too many rows for a list to pay off
 # Values are held in the first of these types that has all of them: they compare alike in each.
 VALUE_TYPES: Final[dict[FieldType, tuple[type[np.generic], ...]]] = {

@@ -176,8 +176,10 @@ class _MadeUp:
         self._place = place
         self._rows = len(parts.rows.ids)
         self._usable = RowSet.of_mask(parts.rows.usable).bitmap()
-        chances = np.random.default_rng(SEED).random(self._rows, np.float32)
-        self._by_chance = RowSet.of_mask(chances < share).bitmap()
+        self._by_chance = np.zeros(0, np.uint64)
+        if place in ("independent", "own"):
+            chances = np.random.default_rng(SEED).random(self._rows, np.float32)
+            self._by_chance = RowSet.of_mask(chances < share).bitmap()
 
     def filter(self, query: Floats, row: int) -> RowSet:
         """The rows that pass."""

@@ -145,6 +145,27 @@ def test_numpy_arrays_are_attributes_as_well() -> None:
     assert other.search(QUERIES[0], where="n < 100 AND x >= 10 AND b").answer.survivors == 40
 
 
+def test_float16_rows_of_any_length_are_taken_as_they_come_and_found_by_cosine() -> None:
+    lengths = np.geomspace(1e-3, 1e3, ROWS)[:, None]
+    given = (VECTORS * lengths).astype(np.float16)
+    index = Index.build(given)
+    for query in QUERIES:
+        expected = truth(given, list(range(ROWS)), query, 5)
+        assert index.search(query, count=5, recall="exact").ids.tolist() == expected
+    nearest = index.search(VECTORS[7], count=1, recall="exact")
+    given[:] = 0  # the index keeps what it was built from
+    again = index.search(VECTORS[7], count=1, recall="exact")
+    assert again.similarities.tolist() == nearest.similarities.tolist()
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+def test_a_float16_row_that_points_nowhere_is_refused(bad: float) -> None:
+    given = VECTORS.astype(np.float16)
+    given[3] = bad
+    with pytest.raises(UnusableVectorError):
+        Index.build(given)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, list])
 def test_vectors_may_be_of_any_float_type_and_any_length(index: Index, dtype: Any) -> None:
     scaled = VECTORS.astype(np.float64) * np.linspace(0.1, 9, ROWS)[:, None]

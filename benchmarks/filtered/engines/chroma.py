@@ -16,7 +16,7 @@ from chromadb.api.shared_system_client import (  # type: ignore[import-not-found
 )
 from chromadb.config import Settings  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-from benchmarks.filtered.engines import UnsupportedError, build_threads
+from benchmarks.filtered.engines import UnsupportedError
 from benchmarks.filtered.engines.plain import Plain, as_number, rows_of, simple_names
 from benchmarks.filtered.values import Ask, Cell, DataSet, Numbers, Setting
 from retrieval.filters.tree import (
@@ -73,7 +73,7 @@ class Adapter:
             "max_neighbors": LINKS,
             "ef_construction": BUILD_CANDIDATES,
             "ef_search": SWEEP[0],
-            "num_threads": build_threads(),
+            "num_threads": 1,  # it is kept, for searches as for the build
         }
         self._collection = client.create_collection(
             "rows", embedding_function=None, configuration={"hnsw": graph}

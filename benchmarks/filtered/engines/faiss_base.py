@@ -48,6 +48,7 @@ class FaissEngine:
         path = folder / FILE
         if not path.exists():
             faiss.write_index(self.built(np.ascontiguousarray(data.vectors)), str(path))
+        faiss.omp_set_num_threads(1)
         self.index = faiss.read_index(str(path))
         self.survivors = Survivors(data.table)
 

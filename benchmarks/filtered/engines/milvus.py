@@ -74,6 +74,7 @@ class Adapter:
         if not (folder / DONE).exists():
             self._insert(data)
             (folder / DONE).touch()
+        faiss.omp_set_num_threads(1)
         self._collection = self._database.get_collection("rows")
         self._collection.load()
 
