@@ -47,6 +47,7 @@ from retrieval.store.faces import (
     update_faces,
     vector_of,
 )
+from retrieval.store.holdings import Faces, Holding, Kind
 from retrieval.store.images import forget_refusals
 from retrieval.values import (
     Collection,
@@ -133,7 +134,7 @@ class Facedex:
         self.configuration = configuration
         self.settings = configuration.settings
         self.store = store
-        self._indexes: dict[tuple[int, int], Reader] = {}
+        self._indexes: dict[tuple[int, int, Kind], Reader] = {}
         self._readers: dict[ModelChoice, FaceReader] = {}
 
     # --- collections and spaces --------------------------------------------------------------
@@ -433,15 +434,8 @@ class Facedex:
     # --- index -------------------------------------------------------------------------------
 
     def index(self, collection: Collection) -> Reader:
-        """The reader of the collection's index, opened once."""
-        with self.store.reading() as connection:
-            space = tenants.space_of(connection, collection)
-        key = (collection.id, space.id)
-        if key not in self._indexes:
-            self._indexes[key] = Reader.open(
-                self.store, home=self.settings.home, collection=collection, space=space
-            )
-        return self._indexes[key]
+        """The reader of the collection's faces, opened once."""
+        return self._opened(self._faces_of(collection))
 
     def build_index(self) -> "BuildReport":
         """Build a snapshot of the collection's index from the store and publish it."""
@@ -457,19 +451,13 @@ class Facedex:
         """Hash every file of the current snapshot."""
         from indexer.check import verify_current
 
-        tenant = self.collection()
-        with self.store.reading() as connection:
-            space = tenants.space_of(connection, tenant)
-        return verify_current(home=self.settings.home, collection=tenant, space=space)
+        return verify_current(self._faces_of(self.collection()), home=self.settings.home)
 
     def check(self) -> "CheckReport":
         """Compare the index with the store, both ways."""
         from indexer.check import check
 
-        tenant = self.collection()
-        with self.store.reading() as connection:
-            space = tenants.space_of(connection, tenant)
-        return check(self.store, self.index(tenant), collection=tenant, space=space)
+        return check(self.index(self.collection()))
 
     def warm(self) -> float:
         """Compile what searches need, unless it lies in the home already; give the seconds."""
@@ -569,13 +557,20 @@ class Facedex:
             answer=answer,
         )
 
+    def _faces_of(self, collection: Collection) -> Holding:
+        with self.store.reading() as connection:
+            return Faces(self.store, collection, tenants.space_of(connection, collection))
+
+    def _opened(self, holding: Holding) -> Reader:
+        key = (holding.collection.id, holding.space.id, holding.kind)
+        if key not in self._indexes:
+            self._indexes[key] = Reader.open(holding, home=self.settings.home)
+        return self._indexes[key]
+
     def _build(self, collection: Collection, *, like: Coding | None = None) -> "BuildReport":
         from indexer.build import build
 
-        with self.store.reading() as connection:
-            space = tenants.space_of(connection, collection)
-        home = self.settings.home
-        return build(self.store, home=home, collection=collection, space=space, like=like)
+        return build(self._faces_of(collection), home=self.settings.home, like=like)
 
     def _maintain_index(self, collection: Collection) -> None:
         """Build a snapshot where so much changed that readers would feel it."""

@@ -34,9 +34,8 @@ from retrieval.index.snapshot import (
 )
 from retrieval.index.view import view_of_snapshot
 from retrieval.reader import IndexStatus
-from retrieval.store.database import Store
+from retrieval.store.holdings import Holding, label_of
 from retrieval.store.snapshots import sole_builder
-from retrieval.values import Collection, Space
 
 REBUILD_SHARE: Final = 0.1  # of the snapshot, changed since: searches get slower by about as much
 REBUILD_ROWS_MIN: Final = 2_000  # below it a build costs more than it saves
@@ -64,21 +63,12 @@ def should_build(status: IndexStatus) -> bool:
     return paid or changed > REBUILD_SHARE * status.snapshot_rows
 
 
-def build(
-    store: Store,
-    *,
-    home: Path,
-    collection: Collection,
-    space: Space,
-    like: Coding | None = None,
-) -> BuildReport:
+def build(holding: Holding, *, home: Path, like: Coding | None = None) -> BuildReport:
     """Build and publish a snapshot of everything that is committed now.
 
     Args:
-        store: what is read.
+        holding: what is read: faces or persons of a collection in a space.
         home: below it the snapshot is published.
-        collection: whose faces.
-        space: whose vectors.
         like: coding of the snapshot before, to take centroids and rule over where they still
             suit the number of rows; None: all are trained and measured anew.
 
@@ -87,24 +77,17 @@ def build(
         BuildFailedError: the disk is full, or the self-check found a wrong answer.
     """
     began = time.perf_counter()
-    folder = snapshots_folder(home, collection_id=collection.id, space=space.name)
+    folder = snapshots_folder(home, collection_id=holding.collection.id, space=label_of(holding))
     with ExitStack() as stack:
-        lock = stack.enter_context(sole_builder(store, collection=collection))
+        lock = stack.enter_context(sole_builder(holding.store, collection=holding.collection))
         stack.enter_context(_translating_disk_errors(folder))
         staging = stack.enter_context(_staging(folder))
-        spool = spooled(store, staging, collection=collection, space=space)
-        manifest = _written(
-            spool,
-            staging,
-            system_identifier=store.system_identifier(),
-            collection=collection,
-            space=space,
-            like=like,
-        )
+        spool = spooled(holding, staging)
+        manifest = _written(spool, staging, holding=holding, like=like)
         manifest = replace(manifest, self_check=_checked(staging, manifest, spool.faces))
         drop(staging)
         lock.require()
-        publish(store, staging, manifest, folder=folder, collection=collection, space=space)
+        publish(holding, staging, manifest, folder=folder)
     return BuildReport(
         snapshot=manifest.id,
         folder=folder / manifest.id,
@@ -140,25 +123,17 @@ def _translating_disk_errors(folder: Path) -> Iterator[None]:
         raise BuildFailedError(f"the index could not be written: {cause}") from cause
 
 
-def _written(
-    spool: Spool,
-    staging: Path,
-    *,
-    system_identifier: str,
-    collection: Collection,
-    space: Space,
-    like: Coding | None,
-) -> Manifest:
+def _written(spool: Spool, staging: Path, *, holding: Holding, like: Coding | None) -> Manifest:
     """Write every file but the manifest."""
     began = time.perf_counter()
     suits = like is not None and worth_keeping(like, rows=len(spool.faces.ids))
     made = make(staging, spool.faces, like=like if suits else None)
     return Manifest(
         id=secrets.token_hex(16),
-        system_identifier=system_identifier,
-        collection_id=collection.id,
-        space=space.name,
-        dimension=space.dimension,
+        system_identifier=holding.store.system_identifier(),
+        collection_id=holding.collection.id,
+        space=label_of(holding),
+        dimension=holding.space.dimension,
         rows=len(spool.faces.ids),
         padded_rows=made.padded_rows,
         lists=made.lists,

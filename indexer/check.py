@@ -17,15 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retrieval.fields import Fields
-from retrieval.index.delta import half_rows
 from retrieval.index.exact import Mask, Numbers, places_in
 from retrieval.index.snapshot import current_id, snapshots_folder, verify
 from retrieval.index.view import Part, View, advance
 from retrieval.reader import Reader
-from retrieval.store.changes import changes_since, read_everything
-from retrieval.store.collections import fields_of
 from retrieval.store.database import Store
-from retrieval.values import Collection, FaceId, Space
+from retrieval.store.holdings import Holding, label_of
+from retrieval.store.vectors import half_rows
+from retrieval.values import FaceId
 
 BATCH_ROWS: Final = 10_000
 
@@ -83,42 +82,36 @@ class _OneMoment(Store):
         yield self.connection
 
 
-def verify_current(*, home: Path, collection: Collection, space: Space) -> VerifyReport:
+def verify_current(holding: Holding, *, home: Path) -> VerifyReport:
     """Hash every file of the snapshot that was published last."""
-    folder = snapshots_folder(home, collection_id=collection.id, space=space.name)
+    folder = snapshots_folder(home, collection_id=holding.collection.id, space=label_of(holding))
     last = current_id(folder)
     problems = () if last is None else tuple(verify(folder / last))
     return VerifyReport(snapshot=last, problems=problems)
 
 
-def check(store: Store, index: Reader, *, collection: Collection, space: Space) -> CheckReport:
-    """Compare every face of the store with the index, field by field and bit by bit.
+def check(index: Reader) -> CheckReport:
+    """Compare every row of the store with the index, field by field and bit by bit.
 
     To repair what is found, build the index anew.
     """
     index.refresh()
-    fields = _fields(store, collection)
+    fields = index.holding.fields()
     while True:
-        report = _compared(store, index.view, fields, collection=collection, space=space)
-        declared = _fields(store, collection)
+        report = _compared(index.holding, index.view, fields)
+        declared = index.holding.fields()
         if declared == fields:
             return report
         fields = declared
 
 
-def _compared(
-    store: Store, view: View, fields: Fields, *, collection: Collection, space: Space
-) -> CheckReport:
-    own = {one.name: getattr(store, one.name) for one in dataclasses.fields(Store)}
-    with store.arrow() as connection:
-        moment = _OneMoment(**own, connection=connection)
-        changes = changes_since(
-            moment, collection=collection, space=space, fields=fields, cursor=view.cursor
-        )
+def _compared(holding: Holding, view: View, fields: Fields) -> CheckReport:
+    own = {one.name: getattr(holding.store, one.name) for one in dataclasses.fields(Store)}
+    with holding.store.arrow() as connection:
+        moment = holding.at(_OneMoment(**own, connection=connection))
+        changes = moment.since(view.cursor, fields)
         index = _Indexed(advance(view, changes, fields=fields))
-        with read_everything(
-            moment, collection=collection, space=space, fields=fields, batch_rows=BATCH_ROWS
-        ) as everything:
+        with moment.everything(fields, batch_rows=BATCH_ROWS) as everything:
             for batch in everything.batches:
                 index.compare(pa.Table.from_batches([batch]))
             return index.report(store_faces=everything.rows)
@@ -193,8 +186,3 @@ def _differing(stored: pa.Array, held: pa.Array) -> Mask:
     same = pc.or_(both_null, pc.fill_null(pc.equal(stored, held), fill_value=False))
     differing: Mask = pc.invert(same).to_numpy(zero_copy_only=False)
     return differing
-
-
-def _fields(store: Store, collection: Collection) -> Fields:
-    with store.reading() as connection:
-        return fields_of(connection, collection)

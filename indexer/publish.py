@@ -20,27 +20,13 @@ from retrieval.index.snapshot import (
     write_manifest,
 )
 from retrieval.store.changes import prune
-from retrieval.store.database import Store
-from retrieval.store.snapshots import (
-    PublishedSnapshot,
-    forget_snapshots,
-    published_snapshots,
-    record_snapshot,
-)
-from retrieval.values import Collection, Space
+from retrieval.store.holdings import Holding, published
+from retrieval.store.snapshots import PublishedSnapshot, forget_snapshots, record_snapshot
 
 STAGED_LINK: Final = f"{STAGING}{CURRENT}"
 
 
-def publish(
-    store: Store,
-    staging: Path,
-    manifest: Manifest,
-    *,
-    folder: Path,
-    collection: Collection,
-    space: Space,
-) -> None:
+def publish(holding: Holding, staging: Path, manifest: Manifest, *, folder: Path) -> None:
     """Name a finished snapshot, tell the store, and point `current` to it."""
     write_manifest(staging, manifest)
     for inner in (*(path for path in staging.rglob("*") if path.is_dir()), staging):
@@ -49,12 +35,18 @@ def publish(
     staging.rename(folder / manifest.id)
     sync(folder)
     sync(folder.parent)
-    published = PublishedSnapshot(id=manifest.id, watermark=manifest.watermark, rows=manifest.rows)
-    with store.writing() as connection:
-        record_snapshot(connection, published, collection=collection, space=space)
+    made = PublishedSnapshot(id=manifest.id, watermark=manifest.watermark, rows=manifest.rows)
+    with holding.store.writing() as connection:
+        record_snapshot(
+            connection,
+            made,
+            collection=holding.collection,
+            space=holding.space,
+            kind=holding.kind,
+        )
     point_current(folder, manifest.id)
-    remove_old(store, folder, {manifest.id, before}, collection=collection, space=space)
-    prune(store, collection=collection)
+    remove_old(holding, folder, kept={manifest.id, before})
+    prune(holding.store, collection=holding.collection)
 
 
 def point_current(folder: Path, snapshot: str) -> None:
@@ -66,9 +58,7 @@ def point_current(folder: Path, snapshot: str) -> None:
     sync(folder)
 
 
-def remove_old(
-    store: Store, folder: Path, kept: set[str | None], *, collection: Collection, space: Space
-) -> None:
+def remove_old(holding: Holding, folder: Path, *, kept: set[str | None]) -> None:
     """Remove every snapshot but the kept ones and those that a reader holds."""
     removed = [
         path.name
@@ -76,9 +66,8 @@ def remove_old(
         if path.is_dir() and not path.is_symlink() and path.name not in kept
         if remove_unless_held(path)
     ]
-    with store.writing() as connection:
-        known = published_snapshots(connection, collection_id=collection.id, space_id=space.id)
-        absent = [one.id for one in known if not (folder / one.id).is_dir()]
+    absent = [one.id for one in published(holding) if not (folder / one.id).is_dir()]
+    with holding.store.writing() as connection:
         forget_snapshots(connection, [*removed, *absent])
 
 

@@ -1,4 +1,4 @@
-"""The reader: one collection's faces in one space, searchable, as fresh as the last `refresh`.
+"""The reader: a collection's faces or persons in one space, searchable, as of the last `refresh`.
 
 It opens the snapshot that was published last, or one before it, or reads the store where no
 snapshot can be used, and follows the change log from there. Searching never waits for following:
@@ -31,11 +31,9 @@ from retrieval.index.snapshot import (
 from retrieval.index.view import View, advance, view_of_snapshot, view_of_store
 from retrieval.monitor import RecallBucket, RecallMonitor
 from retrieval.search import Answer, Question, search
-from retrieval.store.changes import Changes, changes_since, read_everything, shows
-from retrieval.store.collections import fields_of
-from retrieval.store.database import Store
-from retrieval.store.snapshots import published_snapshots
-from retrieval.values import Collection, Cursor, FaceIds, Space, Token, UnitRows, unit_rows
+from retrieval.store.changes import Changes, shows
+from retrieval.store.holdings import Holding, label_of, published
+from retrieval.values import Cursor, FaceIds, Token, UnitRows, unit_rows
 
 READ_ROWS: Final = 10_000  # of one batch from the store
 POLL_SECONDS: Final = 0.02  # while somebody waits for a write
@@ -59,14 +57,14 @@ class IndexStatus:
 
 
 class Reader:
-    """A searchable view of one collection in one space. Safe to share between threads."""
+    """A searchable view of what an index holds. Safe to share between threads."""
 
-    def __init__(self, store: Store, *, home: Path, collection: Collection, space: Space) -> None:
-        self._store = store
-        self._collection = collection
-        self._space = space
-        self._folder = snapshots_folder(home, collection_id=collection.id, space=space.name)
-        self._system_identifier = store.system_identifier()
+    def __init__(self, holding: Holding, *, home: Path) -> None:
+        self._holding = holding
+        self._folder = snapshots_folder(
+            home, collection_id=holding.collection.id, space=label_of(holding)
+        )
+        self._system_identifier = holding.store.system_identifier()
         self._following = threading.Lock()
         self._monitor = RecallMonitor()
         self._delta_s = 0.0  # spent on what came after the snapshot, since it was opened
@@ -75,13 +73,18 @@ class Reader:
         self._view = self._opened()
 
     @classmethod
-    def open(cls, store: Store, *, home: Path, collection: Collection, space: Space) -> "Reader":
+    def open(cls, holding: Holding, *, home: Path) -> "Reader":
         """Open the best snapshot there is and bring it up to the present.
 
         Raises:
             UnknownNameError: the collection was dropped.
         """
-        return cls(store, home=home, collection=collection, space=space)
+        return cls(holding, home=home)
+
+    @property
+    def holding(self) -> Holding:
+        """What the index holds, and where it comes from."""
+        return self._holding
 
     @property
     def view(self) -> View:
@@ -137,8 +140,8 @@ class Reader:
         if not found.all():
             missing = ", ".join(map(str, faces[~found][:10]))
             raise UnknownNameError(
-                f"no face {missing} with a vector of '{self._space.name}' "
-                f"in collection '{self._collection.name}'"
+                f"no face {missing} with a vector of '{self._holding.space.name}' "
+                f"in collection '{self._holding.collection.name}'"
             )
         return unit_rows(vectors)
 
@@ -175,7 +178,7 @@ class Reader:
         return self._read()
 
     def _followed(self, snapshot: Snapshot) -> View:
-        return self._advanced(view_of_snapshot(snapshot, fields=self._fields()))
+        return self._advanced(view_of_snapshot(snapshot, fields=self._holding.fields()))
 
     def _advanced(self, view: View) -> View:
         changes, fields = self._changes(view.cursor, view.fields)
@@ -184,49 +187,30 @@ class Reader:
     def _changes(self, cursor: Cursor, fields: Fields) -> tuple[Changes, Fields]:
         """What came since the cursor, with every field that may have values then."""
         while True:
-            changes = changes_since(
-                self._store,
-                collection=self._collection,
-                space=self._space,
-                fields=fields,
-                cursor=cursor,
-            )
+            changes = self._holding.since(cursor, fields)
             # Asked for afterwards: an attribute declared in between may have values already.
-            declared = self._fields()
+            declared = self._holding.fields()
             if declared == fields:
                 return changes, fields
             fields = declared
 
     def _read(self) -> View:
         """The view of the store itself."""
-        fields = self._fields()
+        dimension = self._holding.space.dimension
+        fields = self._holding.fields()
         while True:
-            with read_everything(
-                self._store,
-                collection=self._collection,
-                space=self._space,
-                fields=fields,
-                batch_rows=READ_ROWS,
-            ) as everything:
-                view = view_of_store(everything, dimension=self._space.dimension, fields=fields)
-            declared = self._fields()
+            with self._holding.everything(fields, batch_rows=READ_ROWS) as everything:
+                view = view_of_store(everything, dimension=dimension, fields=fields)
+            declared = self._holding.fields()
             if declared == fields:
                 return view
             fields = declared
 
-    def _fields(self) -> Fields:
-        with self._store.reading() as connection:
-            return fields_of(connection, self._collection)
-
     def _gallery(self) -> Gallery:
-        with self._store.reading() as connection:
-            published = published_snapshots(
-                connection, collection_id=self._collection.id, space_id=self._space.id
-            )
         return Gallery(
             system_identifier=self._system_identifier,
-            collection_id=self._collection.id,
-            space=self._space.name,
-            dimension=self._space.dimension,
-            published=published,
+            collection_id=self._holding.collection.id,
+            space=label_of(self._holding),
+            dimension=self._holding.space.dimension,
+            published=published(self._holding),
         )

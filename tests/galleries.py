@@ -18,6 +18,7 @@ from retrieval.store.collections import (
     space_or_new,
 )
 from retrieval.store.database import Store, copy, token
+from retrieval.store.holdings import Faces
 from retrieval.store.tables import face, vector
 from retrieval.store.where import FACES_WITH_PERSONS, where
 from retrieval.values import (
@@ -42,6 +43,11 @@ class TestGallery:
     store: Store
     collection: Collection
     space: Space
+
+    @property
+    def holding(self) -> Faces:
+        """What an index of its faces is built of."""
+        return Faces(self.store, self.collection, self.space)
 
     def fields(self) -> Fields:
         with self.store.reading() as connection:

@@ -30,7 +30,6 @@ from retrieval.index.delta import (
     Patch,
     chunk,
     completed,
-    half_rows,
     patch,
     with_chunk,
     with_patch,
@@ -38,6 +37,7 @@ from retrieval.index.delta import (
 from retrieval.index.exact import PADDING, Mask, Numbers, Rows, places_in
 from retrieval.index.snapshot import Snapshot
 from retrieval.store.changes import Changes, Everything
+from retrieval.store.vectors import half_rows
 from retrieval.values import Cursor, FaceIds, HalfRows
 
 CHUNK_ROWS: Final = 2**16  # the store is read in pieces of this size where there is no snapshot

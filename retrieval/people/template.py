@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.values import HalfRows, UnitRows, unit_rows
+from retrieval.limits import VECTOR_LENGTH_MIN
+from retrieval.values import HalfRows, UnitRows
 
 Doubles = npt.NDArray[np.float64]
 PersonIds = npt.NDArray[np.int64]
@@ -29,18 +30,20 @@ def templates(
 ) -> tuple[PersonIds, UnitRows]:
     """The persons, ascending, and the template of each, (p, d).
 
-    Sums are in float64 and in the order of the rows: equal rows in equal order give equal bits.
+    Sums are in float64 and in the order of the rows: equal rows in equal order give equal bits. A
+    person whose faces cancel each other out gets a row of zeros, which no search finds.
 
     Args:
         vectors: (n, d) of unit length.
         quality: (n,), NaN where unknown.
         persons: (n,) ascending: the faces of one person stand together.
-
-    Raises:
-        UnusableVectorError: the faces of a person cancel each other out.
     """
     if not len(persons):
         return np.empty(0, np.int64), UnitRows(np.empty((0, vectors.shape[1]), np.float32))
     begins = np.flatnonzero(np.diff(persons, prepend=persons[0] - 1))
     weighted = vectors.astype(np.float64) * weights(quality)[:, None]
-    return persons[begins], unit_rows(np.add.reduceat(weighted, begins, axis=0))
+    sums = np.add.reduceat(weighted, begins, axis=0)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    there = np.isfinite(lengths) & (lengths > VECTOR_LENGTH_MIN)
+    units = np.divide(sums, lengths, out=np.zeros_like(sums), where=there)
+    return persons[begins], UnitRows(units.astype(np.float32))

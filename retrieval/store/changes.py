@@ -124,13 +124,10 @@ def read_everything(
     """Stream all faces with their vectors, in batches of at most `batch_rows`, in no order."""
     rows = _faces(collection, space).add_columns(vector.c.data.label("vector"), *_others(fields))
     counted = _faces(collection, space).with_only_columns(func.count()).scalar_subquery()
-    standing = select(cast(func.pg_current_snapshot(), Text).label("cursor"), counted.label("rows"))
+    moment = select(cast(func.pg_current_snapshot(), Text).label("cursor"), counted.label("rows"))
     with store.arrow() as connection, connection.cursor() as reading:
-        found = _table(reading, standing).to_pylist()[0]
-        size_hint = batch_rows * (2 * space.dimension + BYTES_BESIDE_VECTOR)
-        reading.adbc_statement.set_options(
-            **{"adbc.postgresql.batch_size_hint_bytes": str(size_hint)}
-        )
+        found = table_of(reading, moment).to_pylist()[0]
+        hint_batches(reading, rows=batch_rows, space=space)
         reading.execute(compile_sql(rows))
         batches = _sliced(reading.fetch_record_batch(), fields=fields, batch_rows=batch_rows)
         yield Everything(cursor=Cursor(found["cursor"]), rows=found["rows"], batches=batches)
@@ -146,16 +143,16 @@ def changes_since(
             database.
         UnknownNameError: the collection was dropped.
     """
-    of_it = {"collection_id": collection.id, "cursor": _checked(cursor)}
+    of_it = {"collection_id": collection.id, "cursor": checked(cursor)}
     changed = CHANGED.bindparams(**of_it).columns(column("face", BigInteger)).cte("changed")
     schema = arrow_schema(fields)
     with store.arrow() as connection, connection.cursor() as reading:
-        now = _required(_table(reading, STANDING.bindparams(**of_it)).to_pylist(), collection)
-        numbers = _table(reading, select(changed.c.face).order_by(changed.c.face))["face"]
+        now = standing(reading, cursor, collection)
+        numbers = table_of(reading, select(changed.c.face).order_by(changed.c.face))["face"]
         rows = schema.empty_table()
         if len(numbers):
             present = _faces(collection, space).join(changed, changed.c.face == face.c.id)
-            rows = _table(reading, present.add_columns(_if_new(cursor), *_others(fields)))
+            rows = table_of(reading, present.add_columns(_if_new(cursor), *_others(fields)))
         return Changes(cursor=now, changed=numbers.to_numpy(), rows=rows.cast(schema))
 
 
@@ -171,7 +168,7 @@ def shows(cursor: Cursor, token: Token) -> bool:
     >>> [shows(Cursor("10:14:11,13"), Token(token)) for token in (9, 11, 12, 14)]
     [True, False, True, False]
     """
-    xmin, xmax, open_ = _checked(cursor).split(":")
+    xmin, xmax, open_ = checked(cursor).split(":")
     if token < int(xmin) or token >= int(xmax):
         return token < int(xmin)
     return str(token) not in open_.split(",")
@@ -237,7 +234,8 @@ def _others(fields: Fields) -> list[Label[Any]]:
     return field_columns({name: type_ for name, type_ in fields.items() if name != "face"})
 
 
-def _table(reading: AdbcCursor, statement: Select[Any] | TextClause) -> pa.Table:
+def table_of(reading: AdbcCursor, statement: Select[Any] | TextClause) -> pa.Table:
+    """All rows of a statement."""
     reading.execute(compile_sql(statement))  # type: ignore[arg-type]  # text compiles as well
     return reading.fetch_arrow_table()
 
@@ -251,21 +249,35 @@ def _sliced(
             yield batch.slice(start, batch_rows).cast(schema)
 
 
-def _required(standing: list[dict[str, Any]], collection: Collection) -> Cursor:
-    """The reader's next cursor, if the log can lead it there."""
-    if not standing:
+def standing(reading: AdbcCursor, cursor: Cursor, collection: Collection) -> Cursor:
+    """The next cursor of a reader at this one, if the log can lead it there.
+
+    Raises:
+        CursorTooOldError: the log was pruned beyond the cursor, or it is of another database.
+        UnknownNameError: the collection was dropped.
+    """
+    of_it = {"collection_id": collection.id, "cursor": checked(cursor)}
+    found = table_of(reading, STANDING.bindparams(**of_it)).to_pylist()
+    if not found:
         raise UnknownNameError(f"the collection '{collection.name}' was dropped")
-    if not standing[0]["ours"]:
+    if not found[0]["ours"]:
         raise CursorTooOldError(
             "this reader has seen more than the database holds: it was restored, or is another "
             "one. Open the index anew"
         )
-    if not standing[0]["reached"]:
+    if not found[0]["reached"]:
         raise CursorTooOldError
-    return Cursor(standing[0]["cursor"])
+    return Cursor(found[0]["cursor"])
 
 
-def _checked(cursor: Cursor) -> Cursor:
+def hint_batches(reading: AdbcCursor, *, rows: int, space: Space) -> None:
+    """Ask the driver for batches of about so many rows with a vector."""
+    size = rows * (2 * space.dimension + BYTES_BESIDE_VECTOR)
+    reading.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(size)})
+
+
+def checked(cursor: Cursor) -> Cursor:
+    """Give a cursor back that can be one."""
     if not _CURSOR.fullmatch(cursor):
         raise ValueError(f"'{cursor}' is no pg_snapshot")
     return cursor

@@ -10,17 +10,17 @@ from sqlalchemy import Connection, text
 
 from retrieval.errors import StoreConflictError
 from retrieval.store.database import Store, translating_store_errors
-from retrieval.values import Collection, CollectionId, Cursor, Space, SpaceId
+from retrieval.values import Collection, Cursor, Space
 
 PUBLISHED: Final = text("""
     SELECT id, watermark::text AS watermark, rows
     FROM snapshot
-    WHERE collection_id = :collection_id AND space_id = :space_id
+    WHERE collection_id = :collection_id AND space_id = :space_id AND kind = :kind
     ORDER BY created_at DESC, id
 """)
 RECORD: Final = text("""
-    INSERT INTO snapshot (id, collection_id, space_id, watermark, rows)
-    VALUES (:id, :collection_id, :space_id, CAST(:watermark AS pg_snapshot), :rows)
+    INSERT INTO snapshot (id, collection_id, space_id, kind, watermark, rows)
+    VALUES (:id, :collection_id, :space_id, :kind, CAST(:watermark AS pg_snapshot), :rows)
 """)
 FORGET: Final = text("DELETE FROM snapshot WHERE id = ANY(:ids)")
 # Two-key advisory locks take int4: a collection's builds share one lock, which is enough.
@@ -54,10 +54,10 @@ class BuilderLock:
 
 
 def published_snapshots(
-    connection: Connection, *, collection_id: CollectionId, space_id: SpaceId
+    connection: Connection, *, collection: Collection, space: Space, kind: str
 ) -> tuple[PublishedSnapshot, ...]:
     """The snapshots that may be opened, newest first."""
-    of_it = {"collection_id": collection_id, "space_id": space_id}
+    of_it = {"collection_id": collection.id, "space_id": space.id, "kind": kind}
     return tuple(
         PublishedSnapshot(id=row.id, watermark=Cursor(row.watermark), rows=row.rows)
         for row in connection.execute(PUBLISHED, of_it)
@@ -65,7 +65,12 @@ def published_snapshots(
 
 
 def record_snapshot(
-    connection: Connection, snapshot: PublishedSnapshot, *, collection: Collection, space: Space
+    connection: Connection,
+    snapshot: PublishedSnapshot,
+    *,
+    collection: Collection,
+    space: Space,
+    kind: str,
 ) -> None:
     """Remember a snapshot that is whole on the disk."""
     connection.execute(
@@ -74,6 +79,7 @@ def record_snapshot(
             "id": snapshot.id,
             "collection_id": collection.id,
             "space_id": space.id,
+            "kind": kind,
             "watermark": snapshot.watermark,
             "rows": snapshot.rows,
         },

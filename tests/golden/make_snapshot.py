@@ -46,10 +46,8 @@ def make(url: str, target: Path) -> None:
             ],
         )
         made.execute("UPDATE face SET captured_at = '2020-02-29 12:00+00' WHERE id < 50")
-        report = indexer.build.build(
-            store, home=Path(home), collection=made.collection, space=made.space
-        )
-        index = Reader.open(store, home=Path(home), collection=made.collection, space=made.space)
+        report = indexer.build.build(made.holding, home=Path(home))
+        index = Reader.open(made.holding, home=Path(home))
         queries = UnitRows(vectors[:3])
         questions = {
             None: Question(vectors=queries, count=5, recall="exact"),

@@ -55,6 +55,7 @@ from indexer.build import build
 from retrieval.kernels.compiled import use_cache
 from retrieval.store.collections import collection_named, space_of
 from retrieval.store.database import open_store
+from retrieval.store.holdings import Faces
 use_cache(Path(sys.argv[5]))
 url, home, bytes_max, builds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
@@ -63,7 +64,7 @@ with open_store(url) as store:
         collection = collection_named(connection, "gallery")
         space = space_of(connection, collection)
     for _ in range(builds):
-        print(build(store, home=home, collection=collection, space=space).snapshot, flush=True)
+        print(build(Faces(store, collection, space), home=home).snapshot, flush=True)
 """
 REPOSITORY = Path(__file__).parents[2]
 
@@ -77,11 +78,11 @@ def faces(store: Store) -> TestGallery:
 
 
 def built(made: TestGallery, home: Path) -> str:
-    return build(made.store, home=home, collection=made.collection, space=made.space).snapshot
+    return build(made.holding, home=home).snapshot
 
 
 def opened(made: TestGallery, home: Path) -> Reader:
-    return Reader.open(made.store, home=home, collection=made.collection, space=made.space)
+    return Reader.open(made.holding, home=home)
 
 
 def folder_of(made: TestGallery, home: Path) -> Path:
@@ -91,7 +92,7 @@ def folder_of(made: TestGallery, home: Path) -> Path:
 def published(made: TestGallery) -> set[str]:
     with made.store.reading() as connection:
         found = published_snapshots(
-            connection, collection_id=made.collection.id, space_id=made.space.id
+            connection, collection=made.collection, space=made.space, kind="faces"
         )
     return {one.id for one in found}
 
@@ -128,11 +129,11 @@ def test_a_disk_that_takes_no_more_fails_the_build_and_leaves_the_snapshot_befor
     assert [path.name for path in folder_of(faces, tmp_path).glob(".staging*")] == []
 
 
-def assert_whole(faces: TestGallery, index: Reader) -> None:
+def assert_whole(index: Reader) -> None:
     """A snapshot is open, and what it holds is what the store holds."""
     assert index.status().snapshot is not None
     assert index.status().problems == ()
-    report = check(faces.store, index, collection=faces.collection, space=faces.space)
+    report = check(index)
     assert (report.store, report.index, report.differences) == (ROWS, ROWS, ())
 
 
@@ -148,7 +149,7 @@ def test_a_builder_killed_at_any_moment_leaves_an_index_that_opens_and_is_right(
             time.sleep(chance.uniform(0.0, 0.4))
             process.send_signal(signal.SIGKILL)
         faces.execute("UPDATE face SET age = age + 1 WHERE id < 20")
-        assert_whole(faces, opened(faces, tmp_path))
+        assert_whole(opened(faces, tmp_path))
     last = [built(faces, tmp_path) for _ in range(2)]
     folder = folder_of(faces, tmp_path)
     assert {path.name for path in folder.iterdir()} == {*last, "current"}

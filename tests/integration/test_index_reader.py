@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from indexer.build import build, should_build
-from indexer.check import CheckReport, check
+from indexer.check import check
 from retrieval.errors import (
     LimitExceededError,
     TokenTimeoutError,
@@ -45,15 +45,11 @@ def faces(store: Store) -> TestGallery:
 
 
 def built(made: TestGallery, home: Path) -> None:
-    build(made.store, home=home, collection=made.collection, space=made.space)
+    build(made.holding, home=home)
 
 
 def opened(made: TestGallery, home: Path) -> Reader:
-    return Reader.open(made.store, home=home, collection=made.collection, space=made.space)
-
-
-def checked(made: TestGallery, index: Reader) -> CheckReport:
-    return check(made.store, index, collection=made.collection, space=made.space)
+    return Reader.open(made.holding, home=home)
 
 
 def asked(index: Reader, made: TestGallery, where: str | None = None, **others: Any) -> Answer:
@@ -165,7 +161,7 @@ def test_many_small_updates_leave_few_pieces(faces: TestGallery, tmp_path: Path)
     assert (index.status().delta_rows, index.status().patched_rows) == (400, 40)
     assert len(index.view.chunks) <= 8
     assert len(index.view.patches) <= 8
-    assert checked(faces, index).differences == ()
+    assert check(index).differences == ()
 
 
 def test_an_attribute_declared_after_the_build_is_null_until_it_is_set(
@@ -195,7 +191,7 @@ def test_an_attribute_declared_and_set_while_the_reader_looks_is_not_missed(
                 connection.execute(text("UPDATE face SET attributes = '{\"later\": true}'"))
         return changes_since(*given, **named)
 
-    monkeypatch.setattr("retrieval.reader.changes_since", interrupted)
+    monkeypatch.setattr("retrieval.store.changes.changes_since", interrupted)
     index.refresh()
     assert asked(index, faces, "later").survivors == ROWS
 
@@ -386,7 +382,7 @@ def test_check_names_what_is_missing_what_is_a_ghost_and_what_is_stale(
         "UPDATE vector SET data = :data WHERE face_id = 10",
         data=QUERIES[0].astype("<f2").tobytes(),
     )
-    report = checked(faces, index)
+    report = check(index)
     assert (report.store, report.index) == (ROWS + 1, ROWS)
     assert (report.missing, report.ghosts, report.stale) == (2, 1, 4)
     assert [(one.face, one.kind, one.fields) for one in report.differences] == [
@@ -400,7 +396,7 @@ def test_check_names_what_is_missing_what_is_a_ghost_and_what_is_stale(
     ]
     built(faces, tmp_path)
     index.refresh()
-    assert checked(faces, index).differences == ()
+    assert check(index).differences == ()
 
 
 def test_check_finds_no_difference_after_changes_that_the_reader_has_not_seen_yet(
@@ -410,7 +406,7 @@ def test_check_finds_no_difference_after_changes_that_the_reader_has_not_seen_ye
     index = opened(faces, tmp_path)
     faces.execute("UPDATE face SET age = 500 WHERE id < 50")
     faces.add([999], QUERIES[:1])
-    assert checked(faces, index).differences == ()
+    assert check(index).differences == ()
 
 
 def test_an_index_is_built_anew_when_a_tenth_and_two_thousand_rows_changed() -> None:

@@ -42,11 +42,11 @@ def faces(store: Store) -> TestGallery:
 
 
 def built(made: TestGallery, home: Path) -> BuildReport:
-    return build(made.store, home=home, collection=made.collection, space=made.space)
+    return build(made.holding, home=home)
 
 
 def opened(made: TestGallery, home: Path) -> Reader:
-    return Reader.open(made.store, home=home, collection=made.collection, space=made.space)
+    return Reader.open(made.holding, home=home)
 
 
 def folder_of(made: TestGallery, home: Path) -> Path:
@@ -56,7 +56,7 @@ def folder_of(made: TestGallery, home: Path) -> Path:
 def expected(made: TestGallery) -> Gallery:
     with made.store.reading() as connection:
         published = published_snapshots(
-            connection, collection_id=made.collection.id, space_id=made.space.id
+            connection, collection=made.collection, space=made.space, kind="faces"
         )
     return Gallery(
         system_identifier=made.store.system_identifier(),
@@ -317,7 +317,7 @@ def test_a_flipped_byte_in_a_large_file_opens_and_is_found_by_verify(
     assert verify(report.folder) == []
     flip(report.folder / "vectors.npy")
     open_snapshot(report.folder, expected(faces))
-    found = verify_current(home=tmp_path, collection=faces.collection, space=faces.space)
+    found = verify_current(faces.holding, home=tmp_path)
     assert found.snapshot == report.snapshot
     assert found.problems == (f"{report.folder / 'vectors.npy'} is not as it was written",)
 

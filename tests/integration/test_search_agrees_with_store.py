@@ -279,7 +279,7 @@ def test_every_history_of_a_gallery_leaves_the_index_equal_to_the_store(
     for event in events:
         event(history)
     refresh(history)
-    report = check(store, history.index, collection=made.collection, space=made.space)
+    report = check(history.index)
     assert (report.differences, report.store) == ((), report.index)
     followed = history.index.search(Question(vectors=QUERIES, count=500, recall="exact"))
     reopen(history)

@@ -41,6 +41,12 @@ def test_unknown_quality_counts_like_a_middling_one_and_none_counts_nothing() ->
     assert found.tolist() == [0.5, 0.01, 1.0, 1.0]
 
 
+def test_faces_that_cancel_each_other_out_give_a_row_of_zeros() -> None:
+    vectors = unit_rows([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    _, made = templates(vectors, np.ones(3), np.array([1, 1, 2]))
+    assert made.tolist() == [[0.0, 0.0], [0.0, 1.0]]
+
+
 def test_no_face_gives_no_template() -> None:
     names, made = templates(unit_rows(np.ones((1, 8)))[:0], np.empty(0), np.empty(0, np.int64))
     assert (len(names), made.shape) == (0, (0, 8))
