@@ -48,6 +48,10 @@ class SpaceMismatchError(UsageError):
     """Vectors of two models were about to be compared. Ask in the space of the gallery."""
 
 
+class UndoRefusedError(UsageError):
+    """Something was built on this event since. The message says what to undo first."""
+
+
 class RefusedImageError(FacedexError):
     """A picture cannot become faces. The rest of the batch goes on; the message is the reason."""
 

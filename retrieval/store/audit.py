@@ -21,7 +21,7 @@ def record(
     connection.execute(
         _INSERT,
         {
-            "actor": _actor(),
+            "actor": actor(),
             "action": action,
             "collection": None if collection is None else collection.id,
             "detail": json.dumps(counts),
@@ -29,7 +29,8 @@ def record(
     )
 
 
-def _actor() -> str:
+def actor() -> str:
+    """The operating system's user who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in containers

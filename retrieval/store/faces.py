@@ -14,7 +14,9 @@ from retrieval.errors import UnknownNameError, UsageError
 from retrieval.fields import BUILT_IN, Fields, nearest_name
 from retrieval.filters.tree import Filter
 from retrieval.store import tables
-from retrieval.store.images import json_value, persons_named
+from retrieval.store.images import json_value
+from retrieval.store.people import operations
+from retrieval.store.people.events import take_turn
 from retrieval.store.where import FACES_WITH_PERSONS, where
 from retrieval.values import (
     ORIGINS,
@@ -124,27 +126,55 @@ def update_faces(
 ) -> int:
     """Set fields of the faces that pass the filter; None clears one. Give their number.
 
+    Setting `person` is the operation `assign` of persons, or `unassign`, with its event.
+
     Raises:
         UsageError: a field that is unknown, measured, or of another type than the value.
     """
-    columns, attributes, cleared = _assignments(connection, changes, collection, fields)
+    columns, attributes, cleared = _assignments(changes, fields)
+    if "person" in changes:
+        take_turn(connection, collection)
     chosen = _chosen_ids(connection, collection, filter_)
+    if "person" in changes and chosen:
+        _set_person(connection, chosen, changes["person"], collection=collection)
+    _set_fields(connection, chosen, columns, attributes, cleared)
+    return len(chosen)
+
+
+def _set_person(
+    connection: Connection, chosen: Sequence[FaceId], value: Value, *, collection: Collection
+) -> None:
+    if value is None:
+        operations.unassign(connection, chosen, collection=collection)
+    else:
+        who = str(_of_type("person", value, FieldType.TEXT))
+        operations.assign(connection, chosen, who, collection=collection)
+
+
+def _set_fields(
+    connection: Connection,
+    chosen: Sequence[FaceId],
+    columns: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    cleared: Sequence[str],
+) -> None:
     parts = [f"{name} = :{name}" for name in columns]
     if attributes or cleared:
         parts.append(
             "attributes = (attributes || CAST(:attributes AS jsonb)) - CAST(:cleared AS text[])"
         )
+    if not parts:
+        return
     connection.execute(
         # Only names from SETTABLE reach the statement; values are bound.
         text(f"UPDATE face SET {', '.join(parts)} WHERE id = ANY(:ids)"),  # noqa: S608
         {
             **columns,
             "attributes": json.dumps(attributes),
-            "cleared": cleared,
-            "ids": chosen,
+            "cleared": list(cleared),
+            "ids": list(chosen),
         },
     )
-    return len(chosen)
 
 
 def parsed_value(name: str, written: str, fields: Fields) -> Value:
@@ -220,7 +250,7 @@ def _chosen(collection: Collection, filter_: Filter | None) -> list[ColumnElemen
     return [of_it] if filter_ is None else [of_it, where(filter_)]
 
 
-def _chosen_ids(connection: Connection, collection: Collection, filter_: Filter) -> list[int]:
+def _chosen_ids(connection: Connection, collection: Collection, filter_: Filter) -> list[FaceId]:
     """Ids that pass, locked in one order so that two writers never deadlock."""
     statement = (
         select(tables.face.c.id)
@@ -233,9 +263,9 @@ def _chosen_ids(connection: Connection, collection: Collection, filter_: Filter)
 
 
 def _assignments(
-    connection: Connection, changes: Mapping[str, Value], collection: Collection, fields: Fields
+    changes: Mapping[str, Value], fields: Fields
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """Split changes into typed columns, declared attributes and attributes to clear."""
+    """Split changes into typed columns but `person`, declared attributes, attributes to clear."""
     columns: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     cleared: list[str] = []
@@ -245,21 +275,14 @@ def _assignments(
         if name in BUILT_IN and name not in SETTABLE:
             raise UsageError(f"'{name}' is measured and cannot be set; {_settable()}")
         if name == "person":
-            columns["person_id"] = _person_id(connection, value, collection)
-        elif name in BUILT_IN:
+            continue
+        if name in BUILT_IN:
             columns[name] = _column_value(name, value, fields[name])
         elif value is None:
             cleared.append(name)
         else:
             attributes[name] = json_value(_of_type(name, value, fields[name]))
     return columns, attributes, cleared
-
-
-def _person_id(connection: Connection, value: Value, collection: Collection) -> PersonId | None:
-    if value is None:
-        return None
-    name = str(_of_type("person", value, FieldType.TEXT))
-    return persons_named(connection, [name], collection=collection)[name]
 
 
 def _column_value(name: str, value: Value, type_: FieldType) -> Any:

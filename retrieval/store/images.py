@@ -98,11 +98,17 @@ _PERSONS: Final = text("""
         INSERT INTO person (collection_id, name) SELECT :collection, name FROM asked ORDER BY name
         ON CONFLICT (collection_id, name) DO NOTHING
         RETURNING id, name
+    ),
+    held AS (  -- until the faces are in: nobody merges or erases these persons meanwhile
+        SELECT coalesce(person.merged_into, person.id) AS id, person.name
+        FROM person JOIN asked USING (name)
+        WHERE collection_id = :collection
+        ORDER BY person.id
+        FOR SHARE OF person
     )
     SELECT id, name FROM made
     UNION ALL
-    SELECT person.id, person.name FROM person JOIN asked USING (name)
-    WHERE collection_id = :collection
+    SELECT id, name FROM held
 """)
 _COPY_FACES: Final = """
     COPY face (id, collection_id, image_id, person_id, external_id,
@@ -317,7 +323,10 @@ def add_refusals(
 def persons_named(
     connection: Connection, names: Iterable[str], *, collection: Collection
 ) -> dict[str, PersonId]:
-    """The persons of these names, made now where there are none."""
+    """The persons of these names, made now where there are none.
+
+    The name of a person that was merged into another means that one.
+    """
     distinct = sorted(set(names))
     if not distinct:
         return {}

@@ -76,6 +76,50 @@ person = Table(
     Column("collection_id", BigInteger),
     Column("name", Text),
     Column("created_at", _TIME),
+    Column("merged_into", BigInteger),
+)
+rejection = Table(
+    "rejection",
+    metadata,
+    Column("face_id", BigInteger, primary_key=True),
+    Column("person_id", BigInteger, primary_key=True),
+)
+person_link = Table(
+    "person_link",
+    metadata,
+    Column("one_id", BigInteger, primary_key=True),
+    Column("two_id", BigInteger, primary_key=True),
+)
+person_event = Table(
+    "person_event",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("collection_id", BigInteger),
+    Column("at", _TIME),
+    Column("actor", Text),
+    Column("kind", Text),
+    Column("undoes", BigInteger),
+    Column("persons", ARRAY(BigInteger)),
+    Column("faces", ARRAY(BigInteger)),
+    Column("detail", JSONB),
+)
+person_event_name = Table(
+    "person_event_name",
+    metadata,
+    Column("event_id", BigInteger, primary_key=True),
+    Column("person_id", BigInteger, primary_key=True),
+    Column("before", Text),
+    Column("after", Text),
+)
+erasure = Table(
+    "erasure",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("collection_id", BigInteger),
+    Column("at", _TIME),
+    Column("actor", Text),
+    Column("xid", Xid8),
+    Column("erased", JSONB),
 )
 image = Table(
     "image",
