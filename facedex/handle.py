@@ -9,12 +9,14 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from facedex.people import People
+from indexer import erasing
 from indexer.jobs import IngestRequest, queue_ingest
 from indexer.naming import named_face
 from retrieval.errors import (
@@ -109,6 +111,7 @@ def open_facedex(options: Mapping[str, Any] | None = None, **more: Any) -> Itera
             schema.upgrade(store)
         schema.require_current(store)
         use_cache(read.settings.home)
+        erasing.finish(store, home=read.settings.home)
         yield Facedex(configuration=read, store=store)
 
 
@@ -136,6 +139,11 @@ class Facedex:
         self.store = store
         self._indexes: dict[tuple[int, int, Kind], Reader] = {}
         self._readers: dict[ModelChoice, FaceReader] = {}
+
+    @cached_property
+    def people(self) -> People:
+        """The persons of the collection, and what can be said of them."""
+        return People(self.store, home=self.settings.home, collection=self.collection)
 
     # --- collections and spaces --------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -22,3 +23,16 @@ def keep_original(content: bytes, path: Path, *, home: Path) -> Path:
         os.fsync(file.fileno())
     staged.replace(place)
     return place
+
+
+def originals_of(digest: bytes, *, home: Path) -> list[Path]:
+    """Where the content with this sha256 is kept; under each suffix that it came with."""
+    name = digest.hex()
+    return sorted((home / "originals" / name[:2]).glob(f"{name}*"))
+
+
+def remove_originals(digests: Iterable[bytes], *, home: Path) -> None:
+    """Delete what is kept of the contents with these sha256."""
+    for digest in digests:
+        for path in originals_of(digest, home=home):
+            path.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import Final
 
 from retrieval.index.snapshot import (
     CURRENT,
+    MANIFEST,
     STAGING,
     Manifest,
     current_id,
@@ -69,6 +70,24 @@ def remove_old(holding: Holding, folder: Path, *, kept: set[str | None]) -> None
     absent = [one.id for one in published(holding) if not (folder / one.id).is_dir()]
     with holding.store.writing() as connection:
         forget_snapshots(connection, [*removed, *absent])
+
+
+def remove_all_others(holding: Holding, folder: Path) -> None:
+    """Remove every snapshot but the current one, those too that a reader holds.
+
+    What a reader has mapped stays readable to it until it lets go; nobody else finds it any more.
+    """
+    kept = current_id(folder)
+    for path in folder.iterdir():
+        # A builder at work began after the current snapshot was published, and clears up itself.
+        of_builder = path.name.startswith(STAGING)
+        if path.is_dir() and not path.is_symlink() and path.name != kept and not of_builder:
+            (path / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(path)
+    others = [one.id for one in published(holding) if one.id != kept]
+    with holding.store.writing() as connection:
+        forget_snapshots(connection, others)
+    prune(holding.store, collection=holding.collection)
 
 
 def clear_staging(folder: Path) -> None:

@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "count": ("faces", "Count faces."),
     "update": ("faces", "Set attributes of faces."),
     "delete": ("faces", "Delete faces."),
+    "person": ("person", "Name people, correct what was said of them, take it back."),
     "collection": ("collections", "List, create, drop collections; declare attributes."),
     "space": ("collections", "List embedding spaces with their licences."),
     "index": ("index", "Build, show and verify the index."),

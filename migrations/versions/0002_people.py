@@ -53,10 +53,10 @@ CREATE TABLE erasure (
     collection_id bigint NOT NULL,  -- kept after the collection is gone, as all of this
     at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL,
-    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- snapshots that do not show it hold the faces
+    cleaned_at timestamptz,  -- NULL: index snapshots may still hold the faces
     erased jsonb NOT NULL  -- persons, faces, images: numbers with their times of creation
 );
-CREATE INDEX erasure_collection ON erasure (collection_id);
+CREATE INDEX erasure_unclean ON erasure (collection_id) WHERE cleaned_at IS NULL;
 """
 
 

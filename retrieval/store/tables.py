@@ -118,7 +118,7 @@ erasure = Table(
     Column("collection_id", BigInteger),
     Column("at", _TIME),
     Column("actor", Text),
-    Column("xid", Xid8),
+    Column("cleaned_at", _TIME),
     Column("erased", JSONB),
 )
 image = Table(
