@@ -18,7 +18,6 @@ import numpy as np
 from facedex.people import People
 from indexer import erasing
 from indexer.jobs import IngestRequest, queue_ingest
-from indexer.naming import named_face
 from retrieval.errors import (
     RefusedImageError,
     SpaceMismatchError,
@@ -46,6 +45,7 @@ from retrieval.store.faces import (
     face_records,
     list_faces,
     parsed_value,
+    persons_passing,
     update_faces,
     vector_of,
 )
@@ -55,6 +55,7 @@ from retrieval.values import (
     Collection,
     FaceId,
     FieldType,
+    PersonId,
     Similarity,
     Space,
     Token,
@@ -66,10 +67,13 @@ from retrieval.values import (
 # A question about faces loads no network, no codec of pictures, nothing of the write path: the
 # methods that need those import them (0.7 s of 1.3 s).
 if TYPE_CHECKING:
+    from facedex.evaluation import Evaluation
+    from facedex.recognition import Recognition
     from indexer.build import BuildReport
     from indexer.bulk.exporting import ExportReport
     from indexer.bulk.importing import ImportReport, ImportRequest
     from indexer.check import CheckReport, VerifyReport
+    from indexer.enrolling import Portrait
     from indexer.pipeline import IngestReport, Tally
     from indexer.sources.listing import Listing
     from retrieval.models.choice import ModelChoice
@@ -349,28 +353,24 @@ class Facedex:
                 connection, collection=tenant, filter_=filter_, after=FaceId(after), limit=limit
             )
 
-    def probe_of_picture(self, path: str | Path) -> UnitRows:
-        """The vector of a picture's largest central face, (1, d).
+    def portrait(self, path: str | Path) -> "Portrait":
+        """A picture with its faces, of which the largest central one is meant.
 
         Raises:
             SpaceMismatchError: the collection's vectors are of another model, or from outside.
             UsageError: the picture cannot be read, or shows no face.
         """
-        from indexer.sources.pictures import Picture, printable, read_bytes
-        from retrieval.image import decode
+        from indexer.enrolling import read_portrait
+        from indexer.sources.pictures import printable
 
-        tenant = self.collection()
-        self._require_models_of(tenant)
         try:
-            decoded = decode(read_bytes(Picture(path=Path(path))))
-            readings = self._reader(tenant).read(decoded.pixels)
+            return read_portrait(Path(path), self.reader_of(self.collection()))
         except RefusedImageError as refusal:
             raise UsageError(f"{printable(path)} is no probe: {refusal}") from refusal
-        if not readings:
-            raise UsageError(f"{printable(path)} is no probe: no face found")
-        boxes = [reading.detection.box for reading in readings]
-        owner = named_face(boxes, box=None, width=decoded.width, height=decoded.height)
-        return unit_rows(readings[owner].vector)
+
+    def probe_of_picture(self, path: str | Path) -> UnitRows:
+        """The vector of a picture's largest central face, (1, d); errors as of `portrait`."""
+        return unit_rows(self.portrait(path).face.vector)
 
     def probe_of_face(self, face: int) -> UnitRows:
         """The stored vector of a face, (1, d)."""
@@ -439,11 +439,25 @@ class Facedex:
                 return found
         raise StoreConflictError("faces were deleted while they were looked for. Search again")
 
+    @cached_property
+    def recognition(self) -> "Recognition":
+        """Verify, identify, enroll."""
+        from facedex.recognition import Recognition
+
+        return Recognition(self)
+
+    @cached_property
+    def evaluation(self) -> "Evaluation":
+        """How often recognition errs on the labelled faces of the collection."""
+        from facedex.evaluation import Evaluation
+
+        return Evaluation(self)
+
     # --- index -------------------------------------------------------------------------------
 
     def index(self, collection: Collection) -> Reader:
         """The reader of the collection's faces, opened once."""
-        return self._opened(self._faces_of(collection))
+        return self.opened(self._faces_of(collection))
 
     def build_index(self) -> "BuildReport":
         """Build a snapshot of the collection's index from the store and publish it."""
@@ -512,13 +526,32 @@ class Facedex:
         with self.store.reading() as connection:
             return tenants.space_of(connection, tenant).dimension
 
-    def _reader(self, collection: Collection) -> "FaceReader":
+    def reader_of(self, collection: Collection) -> "FaceReader":
+        """The models that read pictures into the collection's space.
+
+        Raises:
+            SpaceMismatchError: the collection's vectors are of another model, or from outside.
+        """
         from retrieval.models.choice import load_models
 
+        if collection.space_id is not None:
+            self._require_models_of(collection)
         choice = self.model_choice(collection)
         if choice not in self._readers:
             self._readers[choice] = load_models(choice)
         return self._readers[choice]
+
+    def place_for_pictures(self) -> tuple[Collection, Space]:
+        """The collection and the space that new pictures go to, made where they are not there."""
+        with self.store.writing() as connection:
+            return self._tenant_of_models(connection, None)
+
+    def persons_passing(self, where: str) -> set[PersonId]:
+        """The persons with a captured face that passes the filter."""
+        tenant = self.collection()
+        filter_ = self._parsed(where, self.fields(tenant))
+        with self.store.reading() as connection:
+            return persons_passing(connection, collection=tenant, filter_=filter_)
 
     def _tenant_of_models(
         self, connection: Connection, name: str | None
@@ -569,7 +602,8 @@ class Facedex:
         with self.store.reading() as connection:
             return Faces(self.store, collection, tenants.space_of(connection, collection))
 
-    def _opened(self, holding: Holding) -> Reader:
+    def opened(self, holding: Holding) -> Reader:
+        """The reader of an index, opened once."""
         key = (holding.collection.id, holding.space.id, holding.kind)
         if key not in self._indexes:
             self._indexes[key] = Reader.open(holding, home=self.settings.home)

@@ -68,6 +68,10 @@ class LicenceError(UsageError):
     """These weights may not be used commercially. Choose `--models sface`."""
 
 
+class CalibrationMissingError(UsageError):
+    """How alike strangers are in this space is not known. `facedex evaluate` can measure it."""
+
+
 class StoreUnavailableError(FacedexError):
     """The database did not answer. Run the command again: writes are idempotent."""
 

@@ -130,6 +130,19 @@ class Calibration:
         expected = self.comparisons.rate(similarity)
         return Threshold(similarity=similarity, asked=fmr, expected=expected)
 
+    def for_fmr_of_templates(self, fmr: float) -> Threshold:
+        """The same for comparisons of a face with a stranger's template."""
+        _checked(fmr, what="fmr")
+        similarity = self.searches.threshold(fmr * self.searches.size)
+        found = self.searches.rate(similarity)
+        each = (one and one / self.searches.size for one in (found.value, found.low, found.high))
+        value, low, high = each
+        return Threshold(
+            similarity=similarity,
+            asked=fmr,
+            expected=Rate(value=value or 0.0, low=low, high=high),
+        )
+
     def for_fpir(self, fpir: float, *, gallery: int) -> Threshold:
         """The similarity that a share `fpir` of searches for strangers finds somebody at.
 

@@ -211,6 +211,34 @@ def vector_of(
     return unit_rows(np.frombuffer(row.data, dtype="<f2"), dimension=space.dimension)
 
 
+def quality_of(connection: Connection, face: FaceId, *, collection: Collection) -> float | None:
+    """The quality of one face, None where nothing is known of it, or UnknownNameError."""
+    row = connection.execute(
+        text("SELECT quality FROM face WHERE id = :face AND collection_id = :collection"),
+        {"face": face, "collection": collection.id},
+    ).one_or_none()
+    if row is None:
+        raise UnknownNameError(f"no face {face} in collection '{collection.name}'")
+    return None if row.quality is None else float(row.quality)
+
+
+def persons_passing(
+    connection: Connection, *, collection: Collection, filter_: Filter
+) -> set[PersonId]:
+    """The persons with a captured face that passes the filter."""
+    statement = (
+        select(tables.face.c.person_id)
+        .distinct()
+        .select_from(FACES_WITH_PERSONS)
+        .where(
+            *_chosen(collection, filter_),
+            tables.face.c.person_id.is_not(None),
+            tables.face.c.origin == "captured",
+        )
+    )
+    return set(connection.scalars(statement))
+
+
 def _records(collection: Collection) -> Any:
     return (
         select(

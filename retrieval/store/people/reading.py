@@ -37,6 +37,13 @@ _PERSONS: Final = text("""
     ORDER BY person.id
     LIMIT :limit
 """)
+_NAMES: Final = text("SELECT id, name FROM person WHERE id = ANY(:persons)")
+_LINKS: Final = text("""
+    SELECT CASE one_id WHEN :person THEN two_id ELSE one_id END
+    FROM person_link
+    WHERE :person IN (one_id, two_id)
+    ORDER BY 1
+""")
 _FACES: Final = text("SELECT id FROM face WHERE person_id = :person ORDER BY id")
 _REJECTED: Final = text("SELECT face_id FROM rejection WHERE person_id = :person ORDER BY face_id")
 _SPACES: Final = text("""
@@ -137,6 +144,17 @@ def person(connection: Connection, number: PersonId, *, collection: Collection) 
     """The person of that number, which is there and not merged."""
     wanted = {"collection": collection.id, "after": 0, "id": number, "limit": 1}
     return _person(connection.execute(_PERSONS, wanted).one())
+
+
+def names_of(connection: Connection, numbers: Sequence[PersonId]) -> dict[PersonId, str | None]:
+    """The name of each person that is there."""
+    rows = connection.execute(_NAMES, {"persons": list(numbers)})
+    return {PersonId(row.id): row.name for row in rows}
+
+
+def links_of(connection: Connection, number: PersonId) -> list[PersonId]:
+    """The other records of the same human, ascending."""
+    return list(connection.scalars(_LINKS, {"person": number}))
 
 
 def faces_of(connection: Connection, number: PersonId) -> list[FaceId]:

@@ -1,0 +1,36 @@
+"""The calibration that a collection measured on its own faces: one for each space."""
+
+import json
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from retrieval.people.calibration import Calibration, from_json, to_json
+from retrieval.values import Collection, Space
+
+_KEEP: Final = text("""
+    INSERT INTO calibration (collection_id, space_id, content)
+    VALUES (:collection, :space, CAST(:content AS jsonb))
+    ON CONFLICT (collection_id, space_id)
+    DO UPDATE SET content = excluded.content, made_at = now()
+""")
+_KEPT: Final = text("""
+    SELECT content FROM calibration WHERE collection_id = :collection AND space_id = :space
+""")
+
+
+def keep_calibration(
+    connection: Connection, calibration: Calibration, *, collection: Collection, space: Space
+) -> None:
+    """Put a calibration in the place of the one before."""
+    content = json.dumps(to_json(calibration))
+    wanted = {"collection": collection.id, "space": space.id, "content": content}
+    connection.execute(_KEEP, wanted)
+
+
+def stored_calibration(
+    connection: Connection, *, collection: Collection, space: Space
+) -> Calibration | None:
+    """The collection's own calibration, None where nobody measured one."""
+    found = connection.scalar(_KEPT, {"collection": collection.id, "space": space.id})
+    return None if found is None else from_json(found)
