@@ -14,6 +14,7 @@ The stages, in the order in which a picture passes them:
     index      index/                     a mapped snapshot, and what came after it
     plan       plan.py                    how to answer, and why; pure
     search     search.py                  the answer
+    evaluate   evaluation/                error rates on faces whose person is known
     read       reader.py                  `Index`: a view that follows the store
 
 `values.py` holds what the stages pass along, `fields.py` what a filter may name, `limits.py` every

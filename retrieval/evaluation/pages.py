@@ -1,0 +1,389 @@
+"""Each kind of evaluation as a page: which tables and which curves it shows."""
+
+import numpy as np
+import pyarrow as pa
+
+from retrieval.evaluation.curves import THRESHOLDS
+from retrieval.evaluation.discard import DiscardReport
+from retrieval.evaluation.groups import Differential, GroupReport, GroupsReport
+from retrieval.evaluation.identification import THRESHOLDS as FPIR_THRESHOLDS
+from retrieval.evaluation.identification import GalleryReport, IdentificationReport
+from retrieval.evaluation.listed import ListedReport
+from retrieval.evaluation.report import Drawing, Line, Page, Table
+from retrieval.evaluation.resampling import Doubles, Measure
+from retrieval.evaluation.verification import DRAWN_EVERY, VerificationReport
+
+MEASURE = ("value", "95 % from", "to")
+
+
+def verification_page(report: VerificationReport, listed: ListedReport | None) -> Page:
+    """ROC, DET and error rates by threshold."""
+    shown = slice(None, None, DRAWN_EVERY)
+    fmr, fnmr, at = report.curve.fmr[shown], report.curve.fnmr[shown], THRESHOLDS[shown]
+    band = report.band
+    fine = report.curve.fmr > 0  # logarithms end where nothing was seen
+    x, y = report.curve.fmr[fine], report.curve.fnmr[fine]
+    rates = (
+        Line(name="FMR", x=at, y=_seen(fmr), low=band.fmr_low, high=band.fmr_high),
+        Line(name="FNMR", x=at, y=_seen(fnmr), low=band.fnmr_low, high=band.fnmr_high),
+    )
+    told = (
+        f"{report.faces:,} faces of {report.persons:,} persons: {report.genuine:,} genuine and"
+        f" {report.impostors:,} impostor pairs. Intervals from draws of persons."
+    )
+    return Page(
+        title="Verification",
+        notes=(
+            told,
+            *(f"FMR {fmr:g}: fewer than 30 matches, not given" for fmr in report.not_carried),
+        ),
+        tables=(
+            *(() if listed is None else (_listed_table(listed),)),
+            Table(
+                title="All pairs",
+                header=("figure", *MEASURE, "threshold"),
+                rows=(
+                    ("AUC", *cells(report.auc), ""),
+                    ("EER", *cells(report.eer), ""),
+                    *(
+                        (f"TAR at FMR {one.fmr:g}", *cells(one.tar), f"{one.threshold:.4f}")
+                        for one in report.at_fmr
+                    ),
+                ),
+            ),
+        ),
+        drawings=(
+            _over_fmr("roc", "ROC", "TAR", Line(name="all pairs", x=x, y=1 - y)),
+            _over_fmr("det", "DET", "FNMR", Line(name="all pairs", x=x, y=_seen(y))),
+            Drawing(
+                name="rates",
+                title="Error rates by threshold",
+                x="threshold (cosine)",
+                y="rate",
+                lines=rates,
+                y_logarithmic=True,
+            ),
+        ),
+        curves=pa.table(
+            {
+                "threshold": at,
+                "fmr": fmr,
+                "fmr_low": band.fmr_low,
+                "fmr_high": band.fmr_high,
+                "fnmr": fnmr,
+                "fnmr_low": band.fnmr_low,
+                "fnmr_high": band.fnmr_high,
+            }
+        ),
+    )
+
+
+def identification_page(report: IdentificationReport) -> Page:
+    """FNIR at FPIR and CMC by size of gallery, and the trade-off of each."""
+    told = (
+        f"{report.mated:,} persons with two faces or more are enrolled with all but one,"
+        f" {report.strangers:,} persons are strangers; {report.splits} random splits;"
+        f" {report.refused:,} faces below the quality floor."
+    )
+    return Page(
+        title="Open-set identification",
+        notes=(
+            told,
+            *(f"FPIR {one:g}: fewer than 30 strangers, not given" for one in report.not_carried),
+        ),
+        tables=(
+            Table(
+                title="FNIR at FPIR",
+                header=("gallery", "scoring", "FPIR", "FNIR", *MEASURE[1:], "spread", "threshold"),
+                rows=tuple(row for one in report.galleries for row in _fnir_rows(one)),
+            ),
+            Table(
+                title="CMC: own person among the best",
+                header=("gallery", "scoring", "rank", "share", *MEASURE[1:]),
+                rows=tuple(
+                    (f"{one.persons:,}", one.scoring, str(rank), *cells(share))
+                    for one in report.galleries
+                    for rank, share in one.ranks
+                ),
+            ),
+        ),
+        drawings=(
+            Drawing(
+                name="fnir",
+                title="FNIR against FPIR",
+                x="FPIR",
+                y="FNIR",
+                lines=tuple(
+                    Line(name=_name(one), x=one.fpir[seen], y=_seen(one.fnir[seen]))
+                    for one in report.galleries
+                    for seen in [one.fpir > 0]
+                ),
+                x_logarithmic=True,
+                y_logarithmic=True,
+            ),
+            Drawing(
+                name="fpir",
+                title="FPIR by threshold",
+                x="threshold (cosine)",
+                y="FPIR",
+                lines=tuple(
+                    Line(name=_name(one), x=FPIR_THRESHOLDS, y=_seen(one.fpir))
+                    for one in report.galleries
+                ),
+                y_logarithmic=True,
+            ),
+        ),
+        curves=pa.concat_tables(map(_open_set_curve, report.galleries)),
+    )
+
+
+def groups_page(report: GroupsReport) -> Page:
+    """FMR and FNMR of each group, and how far they lie apart."""
+    everybody = (report.whole, *report.groups)
+    places = np.arange(len(report.groups), dtype=np.float64)
+    told = (
+        f"At the threshold {report.threshold:.4f}. FMR is that of impostor pairs within a group;"
+        " the whole is the pairs of all groups together."
+    )
+    return Page(
+        title="Error rates by group",
+        notes=(
+            told,
+            *(f"Left out: {why}" for why in report.refused),
+            f"{report.without_group:,} faces are of unknown group.",
+        ),
+        tables=(
+            Table(
+                title="Groups",
+                header=(
+                    "group",
+                    "persons",
+                    "genuine",
+                    "impostor",
+                    "FMR",
+                    *MEASURE[1:],
+                    "FNMR",
+                    *MEASURE[1:],
+                ),
+                rows=tuple(
+                    (
+                        one.name,
+                        *(f"{n:,}" for n in (one.persons, one.genuine, one.impostors)),
+                        *cells(one.fmr),
+                        *cells(one.fnmr),
+                    )
+                    for one in everybody
+                ),
+            ),
+            Table(
+                title="Times the whole",
+                header=("group", "FMR", *MEASURE[1:], "FNMR", *MEASURE[1:]),
+                rows=tuple(
+                    (one.name, *cells(one.fmr_ratio), *cells(one.fnmr_ratio))
+                    for one in report.groups
+                ),
+            ),
+            Table(
+                title="Worst against best",
+                header=("rate", "worst", "best", "times", *MEASURE[1:]),
+                rows=(
+                    ("FMR", *_differential_cells(report.fmr_differential)),
+                    ("FNMR", *_differential_cells(report.fnmr_differential)),
+                ),
+            ),
+        ),
+        drawings=(
+            Drawing(
+                name="groups",
+                title="Error rates of: " + ", ".join(one.name for one in report.groups),
+                x="group",
+                y="rate",
+                lines=(
+                    _group_line("FMR", places, [one.fmr for one in report.groups]),
+                    _group_line("FNMR", places, [one.fnmr for one in report.groups]),
+                ),
+                y_logarithmic=True,
+            ),
+        ),
+        curves=_group_table(everybody),
+    )
+
+
+def discard_page(report: DiscardReport) -> Page:
+    """FNMR by share of faces left out."""
+    shares = report.shares
+    told = (
+        f"FNMR at the threshold {report.threshold:.4f}, at which all faces together have FMR"
+        f" {report.fmr:g}. {report.without_quality:,} faces have no quality."
+    )
+    return Page(
+        title="Errors against discard",
+        notes=(told,),
+        tables=(
+            Table(
+                title="The worst left out",
+                header=(
+                    "left out",
+                    "quality from",
+                    "faces",
+                    "genuine",
+                    "FNMR",
+                    *MEASURE[1:],
+                    "change",
+                    *MEASURE[1:],
+                ),
+                rows=tuple(
+                    (
+                        f"{one.share:.0%}",
+                        f"{one.quality_min:.3f}",
+                        f"{one.faces:,}",
+                        f"{one.genuine:,}",
+                        *cells(one.fnmr),
+                        *cells(one.change),
+                    )
+                    for one in shares
+                ),
+            ),
+        ),
+        drawings=(
+            Drawing(
+                name="discard",
+                title="FNMR by share left out",
+                x="share of faces left out, by quality",
+                y=f"FNMR at the threshold of FMR {report.fmr:g}",
+                lines=(
+                    _group_line(
+                        "by quality",
+                        np.array([one.share for one in shares]),
+                        [one.fnmr for one in shares],
+                    ),
+                ),
+            ),
+        ),
+        curves=pa.table(
+            {
+                "share": [one.share for one in shares],
+                "quality_min": [one.quality_min for one in shares],
+                "faces": [one.faces for one in shares],
+                "genuine": [one.genuine for one in shares],
+                "fnmr": [one.fnmr.value for one in shares],
+                "fnmr_low": [one.fnmr.low for one in shares],
+                "fnmr_high": [one.fnmr.high for one in shares],
+            }
+        ),
+    )
+
+
+def cells(measure: Measure | None) -> tuple[str, str, str]:
+    """A figure and its interval as text; a dash where it was not measured."""
+    if measure is None:
+        return "-", "-", "-"
+    return _cell(measure.value), _cell(measure.low), _cell(measure.high)
+
+
+def _cell(number: float | None) -> str:
+    """Five digits behind the point, or three that count where it is small.
+
+    >>> _cell(0.99846), _cell(0.000012345), _cell(None)
+    ('0.99846', '1.23e-05', '-')
+    """
+    if number is None:
+        return "-"
+    return f"{number:.2e}" if 0 < abs(number) < 1e-3 else f"{number:.5f}"  # noqa: PLR2004
+
+
+def _listed_table(listed: ListedReport) -> Table:
+    error = "" if listed.accuracy_error is None else f" (+- {listed.accuracy_error:.5f})"
+    return Table(
+        title=f"{listed.pairs:,} listed pairs in {len(listed.folds)} folds",
+        header=("figure", *MEASURE),
+        rows=(
+            (f"accuracy{error}", *cells(listed.accuracy)),
+            ("AUC", *cells(listed.auc)),
+            *((f"TAR at FMR {fmr:g}", *cells(tar)) for fmr, tar in listed.tar_at.items()),
+        ),
+    )
+
+
+def _over_fmr(name: str, title: str, y: str, line: Line) -> Drawing:
+    return Drawing(
+        name=name,
+        title=title,
+        x="FMR",
+        y=y,
+        lines=(line,),
+        x_logarithmic=True,
+        y_logarithmic=y == "FNMR",
+    )
+
+
+def _seen(rates: Doubles) -> Doubles:
+    """Rates for a logarithmic axis: none where no error was seen."""
+    return np.where(rates > 0, rates, np.nan)
+
+
+def _name(gallery: GalleryReport) -> str:
+    return f"{gallery.persons:,}, {gallery.scoring}"
+
+
+def _fnir_rows(gallery: GalleryReport) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{gallery.persons:,}",
+            gallery.scoring,
+            f"{one.fpir:g}",
+            *cells(one.fnir),
+            _cell(one.spread),
+            f"{one.threshold:.4f}",
+        )
+        for one in gallery.at_fpir
+    ]
+
+
+def _open_set_curve(gallery: GalleryReport) -> pa.Table:
+    count = len(FPIR_THRESHOLDS)
+    return pa.table(
+        {
+            "gallery": np.full(count, gallery.persons),
+            "scoring": [str(gallery.scoring)] * count,
+            "threshold": FPIR_THRESHOLDS,
+            "fpir": gallery.fpir,
+            "fnir": gallery.fnir,
+        }
+    )
+
+
+def _group_line(name: str, x: Doubles, measures: list[Measure]) -> Line:
+    def numbers(found: list[float | None]) -> Doubles:
+        return np.array([np.nan if one is None else one for one in found])
+
+    return Line(
+        name=name,
+        x=x,
+        y=numbers([one.value for one in measures]),
+        low=numbers([one.low for one in measures]),
+        high=numbers([one.high for one in measures]),
+    )
+
+
+def _group_table(groups: tuple[GroupReport, ...]) -> pa.Table:
+    columns: dict[str, list[str | int | float | None]] = {
+        "group": [one.name for one in groups],
+        "persons": [one.persons for one in groups],
+        "genuine": [one.genuine for one in groups],
+        "impostors": [one.impostors for one in groups],
+        "false_matches": [one.false_matches for one in groups],
+        "false_non_matches": [one.false_non_matches for one in groups],
+    }
+    for name in ("fmr", "fnmr"):
+        measures: list[Measure] = [getattr(one, name) for one in groups]
+        columns[name] = [one.value for one in measures]
+        columns[f"{name}_low"] = [one.low for one in measures]
+        columns[f"{name}_high"] = [one.high for one in measures]
+    return pa.table(columns)
+
+
+def _differential_cells(found: Differential | None) -> tuple[str, ...]:
+    if found is None:
+        return "-", "-", *cells(None)
+    return found.worst, found.best, *cells(found.ratio)
