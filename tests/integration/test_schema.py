@@ -1,8 +1,10 @@
 """The migrations make the tables that the program expects, once, whoever asks."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -10,7 +12,10 @@ from sqlalchemy import text
 
 from retrieval.errors import StoreVersionError
 from retrieval.store import embedded, schema
+from retrieval.store.collections import collection_named
 from retrieval.store.database import Store, open_store
+from retrieval.store.people import operations
+from retrieval.store.people.reading import persons
 from retrieval.store.tables import metadata
 
 COLUMNS = text("""
@@ -61,6 +66,34 @@ def test_upgrades_at_the_same_moment_take_turns(empty_url: str) -> None:
             done.result()
     with open_store(empty_url) as store:
         schema.require_current(store)
+
+
+def test_a_database_of_the_first_version_keeps_its_persons(
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "migrations"
+    shutil.copytree(schema._folder(), first)
+    for path in (first / "versions").glob("0*.py"):
+        if not path.name.startswith("0001"):
+            path.unlink()
+    with open_store(empty_url) as store:
+        with monkeypatch.context() as old:
+            old.setattr(schema, "_folder", lambda: first)
+            schema.upgrade(store)
+        with store.writing() as connection:
+            connection.execute(text("INSERT INTO collection (name) VALUES ('old')"))
+            connection.execute(text("INSERT INTO person (collection_id, name) VALUES (1, 'Ann')"))
+            connection.execute(text("INSERT INTO face (collection_id, person_id) VALUES (1, 1)"))
+        with pytest.raises(StoreVersionError, match="at version 0001"):
+            schema.require_current(store)
+        schema.upgrade(store)
+        schema.require_current(store)
+        with store.writing() as connection:
+            collection = collection_named(connection, "old")
+            renamed = operations.rename(connection, "Ann", "Anna", collection=collection)
+            shown = persons(connection, collection=collection)
+    assert [(one.name, one.faces, one.merged) for one in shown] == [("Anna", 1, ())]
+    assert renamed.event == 1
 
 
 def test_a_database_behind_this_program_asks_for_the_upgrade(store: Store) -> None:
