@@ -27,7 +27,6 @@ from retrieval.errors import (
 from retrieval.fields import Fields
 from retrieval.filters.tree import Filter
 from retrieval.index.rule import DEFAULT_RECALL
-from retrieval.index.snapshot import Coding
 from retrieval.kernels.compiled import use_cache
 from retrieval.limits import COUNT_MAX, within
 from retrieval.plan import Recall
@@ -49,7 +48,7 @@ from retrieval.store.faces import (
     update_faces,
     vector_of,
 )
-from retrieval.store.holdings import Faces, Holding, Kind
+from retrieval.store.holdings import Holding, Kind, holding_of
 from retrieval.store.images import forget_refusals
 from retrieval.values import (
     Collection,
@@ -457,29 +456,31 @@ class Facedex:
 
     def index(self, collection: Collection) -> Reader:
         """The reader of the collection's faces, opened once."""
-        return self.opened(self._faces_of(collection))
+        return self.opened(self.holding(collection, Kind.FACES))
 
-    def build_index(self) -> "BuildReport":
-        """Build a snapshot of the collection's index from the store and publish it."""
-        return self._build(self.collection())
+    def build_index(self, kind: Kind = Kind.FACES) -> "BuildReport":
+        """Build a snapshot of the collection's faces, or of its persons, and publish it."""
+        from indexer.build import build
 
-    def index_status(self) -> IndexStatus:
+        return build(self.holding(self.collection(), kind), home=self.settings.home)
+
+    def index_status(self, kind: Kind = Kind.FACES) -> IndexStatus:
         """What readers see now."""
-        index = self.index(self.collection())
+        index = self.opened(self.holding(self.collection(), kind))
         index.refresh()
         return index.status()
 
-    def verify_index(self) -> "VerifyReport":
+    def verify_index(self, kind: Kind = Kind.FACES) -> "VerifyReport":
         """Hash every file of the current snapshot."""
         from indexer.check import verify_current
 
-        return verify_current(self._faces_of(self.collection()), home=self.settings.home)
+        return verify_current(self.holding(self.collection(), kind), home=self.settings.home)
 
-    def check(self) -> "CheckReport":
+    def check(self, kind: Kind = Kind.FACES) -> "CheckReport":
         """Compare the index with the store, both ways."""
         from indexer.check import check
 
-        return check(self.index(self.collection()))
+        return check(self.opened(self.holding(self.collection(), kind)))
 
     def warm(self) -> float:
         """Compile what searches need, unless it lies in the home already; give the seconds."""
@@ -598,9 +599,12 @@ class Facedex:
             answer=answer,
         )
 
-    def _faces_of(self, collection: Collection) -> Holding:
+    def holding(self, collection: Collection, kind: Kind) -> Holding:
+        """What an index of that kind holds of a collection."""
         with self.store.reading() as connection:
-            return Faces(self.store, collection, tenants.space_of(connection, collection))
+            return holding_of(
+                self.store, collection, tenants.space_of(connection, collection), kind
+            )
 
     def opened(self, holding: Holding) -> Reader:
         """The reader of an index, opened once."""
@@ -609,23 +613,21 @@ class Facedex:
             self._indexes[key] = Reader.open(holding, home=self.settings.home)
         return self._indexes[key]
 
-    def _build(self, collection: Collection, *, like: Coding | None = None) -> "BuildReport":
-        from indexer.build import build
-
-        return build(self._faces_of(collection), home=self.settings.home, like=like)
-
     def _maintain_index(self, collection: Collection) -> None:
-        """Build a snapshot where so much changed that readers would feel it."""
-        from indexer.build import should_build
+        """Build snapshots where so much changed that readers would feel it."""
+        from indexer.build import build, should_build
 
         present = self.collection(collection.name)
-        if present.space_id is not None:
-            index = self.index(present)
+        if present.space_id is None:
+            return
+        for kind in Kind:
+            holding = self.holding(present, kind)
+            index = self.opened(holding)
             index.refresh()
             if should_build(index.status()):
                 # Whoever builds at this moment does it for us; what it misses is in the delta.
                 with suppress(StoreConflictError):
-                    self._build(present, like=index.coding)
+                    build(holding, home=self.settings.home, like=index.coding)
 
     def _revive(self) -> None:
         """Bring an embedded server back that was killed; any other comes back by itself."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +89,17 @@ class Holding(Protocol):
             UnknownNameError: the collection was dropped.
         """
         ...
+
+
+def holding_of(store: Store, collection: Collection, space: Space, kind: Kind) -> Holding:
+    """What an index of that kind holds."""
+    match kind:
+        case Kind.FACES:
+            return Faces(store, collection, space)
+        case Kind.PERSONS:
+            return Persons(store, collection, space)
+        case _:
+            assert_never(kind)
 
 
 def label_of(holding: Holding) -> str:
