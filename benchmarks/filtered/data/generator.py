@@ -230,11 +230,11 @@ def _samples(random: np.random.Generator, persons: _Persons, owners: Numbers) ->
 
 
 def _embedded(samples: _Samples) -> Floats:
-    return samples.latent @ _frame().T
+    return samples.latent @ frame().T
 
 
 @functools.cache
-def _frame() -> Floats:
+def frame() -> Floats:
     """(512, 126): orthonormal columns, the same for every seed."""
     raw = np.random.default_rng(_FRAME_SEED).standard_normal((DIMENSION, LATENT))
     return np.linalg.qr(raw).Q.astype(np.float32)
