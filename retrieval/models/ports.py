@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from retrieval.quality import Recognisability
 from retrieval.values import Detection, Estimate, Floats, Pixels, Space
 
 
@@ -48,8 +49,8 @@ class FaceEmbedder(Protocol):
         ...
 
     @property
-    def typical_norm(self) -> float | None:
-        """The length of the raw vector of a good crop; None where length says nothing."""
+    def recognisability(self) -> Recognisability | None:
+        """What tells whether a face will be recognised; None where nothing was fitted."""
         ...
 
     def embed(self, crops: Pixels) -> Floats:

@@ -18,7 +18,7 @@ from retrieval.align import CROP_SIDE_PX, TEMPLATE, align
 from retrieval.errors import RefusedImageError
 from retrieval.limits import FACES_PER_IMAGE_MAX
 from retrieval.models.ports import AttributeEstimator, FaceDetector, FaceEmbedder, Provenance
-from retrieval.quality import judged, pose_of
+from retrieval.quality import Recognisability, judged, pose_of
 from retrieval.values import Box, Detection, Estimate, FaceReading, Floats, Pixels, Space, unit_rows
 
 LEAST_PX: Final = 320  # thumbnails are enlarged: at 32 x 32 px 149 of 198 faces were missed
@@ -123,9 +123,7 @@ class FaceReader:
         begin = 0
         for one in found:
             end = begin + len(one.detections)
-            readings.append(
-                _readings(one, raw[begin:end], typical_norm=self._embedder.typical_norm)
-            )
+            readings.append(_readings(one, raw[begin:end], by=self._embedder.recognisability))
             begin = end
         return readings
 
@@ -211,7 +209,7 @@ def _area(box: Box) -> float:
     return (box.right - box.left) * (box.bottom - box.top)
 
 
-def _readings(found: FoundFaces, raw: Floats, *, typical_norm: float | None) -> list[FaceReading]:
+def _readings(found: FoundFaces, raw: Floats, *, by: Recognisability | None) -> list[FaceReading]:
     units = unit_rows(raw) if len(raw) else raw
     norms = np.linalg.norm(raw, axis=1)
     readings = []
@@ -222,7 +220,7 @@ def _readings(found: FoundFaces, raw: Floats, *, typical_norm: float | None) -> 
             crop=found.crops[place],
             pose=pose,
             vector_norm=float(norms[place]),
-            typical_norm=typical_norm,
+            recognisability=by,
         )
         readings.append(
             FaceReading(

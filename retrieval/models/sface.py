@@ -17,9 +17,18 @@ import numpy as np
 from retrieval.align import CROP_SIDE_PX
 from retrieval.models.ports import Provenance
 from retrieval.models.session import Device, Session
+from retrieval.quality import Recognisability
 from retrieval.values import Floats, Pixels, Space
 
-TYPICAL_NORM: Final = 12.8  # the median over LFW
+RECOGNISABLE: Final = Recognisability(  # fitted on LFW
+    typical_norm=12.8,
+    full_score=0.9,
+    norm=12.28,
+    size=4.83,
+    score=8.96,
+    sharpness=1.94,
+    best=5.39,
+)
 _SIZE: Final = (CROP_SIDE_PX, CROP_SIDE_PX)
 _PICTURE_INPUT: Final = b"data"
 # Field numbers of onnx.proto.
@@ -38,7 +47,7 @@ class SFace:
     ) -> None:
         self.provenance = provenance
         self.space = space
-        self.typical_norm = TYPICAL_NORM
+        self.recognisability = RECOGNISABLE
         self._session = Session(with_one_input(model), threads=threads, device=device)
 
     def embed(self, crops: Pixels) -> Floats:

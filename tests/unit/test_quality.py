@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.quality import _FACE, judged, pose_of
+from retrieval.quality import _FACE, QUALITY_FLOOR, Recognisability, judged, pose_of
 from retrieval.values import Box, Detection, Floats, Pixels, Pose, Quality
 
+FITTED = Recognisability(
+    typical_norm=24.0, full_score=0.8, norm=10.0, size=3.0, score=6.0, sharpness=2.0, best=6.0
+)
 FRONTAL = Pose(yaw=0.0, pitch=0.0, roll=0.0)
 angles = st.floats(-60, 60)
 
@@ -66,6 +69,7 @@ def quality(
     pose: Pose = FRONTAL,
     score: float = 0.9,
     norm: float = 24.0,
+    by: Recognisability | None = FITTED,
 ) -> Quality:
     face = Detection(
         box=Box(left=0.0, top=0.0, right=side_px, bottom=side_px * 1.3),
@@ -77,7 +81,7 @@ def quality(
         crop=picture() if crop is None else crop,
         pose=pose,
         vector_norm=norm,
-        typical_norm=24.0,
+        recognisability=by,
     )
 
 
@@ -87,9 +91,21 @@ def falls(qualities: list[Quality], part: str) -> bool:
     return sorted(parts, reverse=True) == parts and sorted(set(totals), reverse=True) == totals
 
 
-def test_blur_lowers_sharpness_and_total() -> None:
-    crops = [picture(), *(cv2.GaussianBlur(picture(), (0, 0), s) for s in (1, 2, 3, 5))]
-    assert falls([quality(crop) for crop in crops], "sharpness")
+def blurred() -> list[Pixels]:
+    """As sharp as crops are, and worse and worse."""
+    return [cv2.GaussianBlur(picture(), (0, 0), sigma) for sigma in (1.5, 2, 2.5, 3)]
+
+
+@pytest.mark.parametrize("by", [FITTED, None])
+def test_blur_lowers_sharpness_and_total(by: Recognisability | None) -> None:
+    assert falls([quality(crop, by=by) for crop in blurred()], "sharpness")
+
+
+def test_edges_that_no_lens_draws_lower_the_total() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
+    natural, harsh = quality(blurred()[0]), quality(noise)
+    assert harsh.sharpness > natural.sharpness
+    assert harsh.total < natural.total
 
 
 def test_darkness_is_not_blur() -> None:
@@ -97,11 +113,11 @@ def test_darkness_is_not_blur() -> None:
     assert quality(dark).sharpness == pytest.approx(quality().sharpness, rel=0.1)
 
 
-def test_turning_away_lowers_frontality_and_total() -> None:
+def test_turning_away_lowers_frontality_and_the_total_of_what_is_seen_alone() -> None:
     poses = [Pose(yaw=float(yaw), pitch=0.0, roll=0.0) for yaw in (0, 15, 30, 60, 85)]
-    assert falls([quality(pose=pose) for pose in poses], "frontality")
+    assert falls([quality(pose=pose, by=None) for pose in poses], "frontality")
     poses = [Pose(yaw=0.0, pitch=float(pitch), roll=0.0) for pitch in (0, -15, -30, -60)]
-    assert falls([quality(pose=pose) for pose in poses], "frontality")
+    assert falls([quality(pose=pose, by=None) for pose in poses], "frontality")
 
 
 def test_tilt_in_the_picture_costs_nothing() -> None:
@@ -109,13 +125,40 @@ def test_tilt_in_the_picture_costs_nothing() -> None:
 
 
 def test_few_pixels_lower_size_and_total() -> None:
-    assert falls([quality(side_px=side) for side in (64, 48, 32, 16, 4)], "size")
+    assert falls([quality(side_px=side) for side in (13, 10, 7, 4)], "size")
+    assert falls([quality(side_px=side, by=None) for side in (64, 48, 32, 16, 4)], "size")
+
+
+def test_a_detector_in_doubt_lowers_the_total_and_a_sure_one_does_not_raise_it() -> None:
+    assert falls([quality(score=score) for score in (0.8, 0.7, 0.6, 0.5)], "detector_score")
+    assert quality(score=0.95).total == quality(score=0.8).total
 
 
 def test_a_short_vector_lowers_the_total() -> None:
-    totals = [quality(norm=norm).total for norm in (24, 21, 18, 15)]
-    assert sorted(set(totals), reverse=True) == totals
-    assert quality(norm=12).total == 0.0
+    assert falls([quality(norm=norm) for norm in (30, 24, 21, 18, 15, 6)], "vector_norm")
+
+
+def test_total_is_the_third_of_the_log_odds_of_being_recognised() -> None:
+    seen = quality(side_px=10.0, score=0.7, norm=20.0)
+    log_odds = (
+        6.0
+        + 10.0 * np.log(20 / 24)
+        + 3.0 * np.log(10 / 14)
+        - 6.0 * 0.1
+        - 2.0 * abs(seen.sharpness - 0.7)
+    )
+    assert np.log(seen.total / (1 - seen.total)) == pytest.approx(log_odds / 3)
+
+
+def test_even_odds_are_the_floor() -> None:
+    seen = quality()
+    even = 24.0 * np.exp((2.0 * abs(seen.sharpness - 0.7) - 6.0) / 10.0)
+    assert quality(norm=even).total == pytest.approx(QUALITY_FLOOR)
+
+
+def test_without_a_fit_the_total_is_the_mean_of_what_is_seen() -> None:
+    seen = quality(side_px=32.0, pose=Pose(yaw=60.0, pitch=0.0, roll=0.0), score=0.8, by=None)
+    assert seen.total == pytest.approx((0.5 * seen.sharpness * 0.5 * 0.8) ** 0.25)
 
 
 @given(
@@ -123,12 +166,13 @@ def test_a_short_vector_lowers_the_total() -> None:
     yaw=st.floats(-180, 180),
     score=st.floats(0, 1),
     norm=st.floats(0, 1e3),
+    by=st.sampled_from([FITTED, None]),
 )
 def test_every_part_lies_between_0_and_1(
-    side_px: float, yaw: float, score: float, norm: float
+    side_px: float, yaw: float, score: float, norm: float, by: Recognisability | None
 ) -> None:
     pose = Pose(yaw=yaw, pitch=0.0, roll=0.0)
-    found = quality(side_px=side_px, pose=pose, score=score, norm=norm)
+    found = quality(side_px=side_px, pose=pose, score=score, norm=norm, by=by)
     parts = (found.total, found.size, found.sharpness, found.frontality, found.detector_score)
     assert all(0.0 <= part <= 1.0 for part in parts)
     assert found.vector_norm == norm
