@@ -282,17 +282,11 @@ def _at_fpir(
         float((one.own < threshold).mean())
         for one, threshold in zip(tested, thresholds, strict=True)
     ]
-    drawn = [
-        _weighted_share(
-            one.own[None, :] < threshold_at(one.top, fpir, of_strangers)[:, None],
-            of_mated[:, one.places],
-        )
-        for one in tested
-    ]
+    hits = [one.own[None, :] < threshold_at(one.top, fpir, of_strangers)[:, None] for one in tested]
     return AtFpir(
         fpir=fpir,
         threshold=float(np.mean(thresholds)),
-        fnir=measured(float(np.mean(of_splits)), np.mean(drawn, axis=0)),
+        fnir=measured(float(np.mean(of_splits)), _drawn_shares(hits, tested, of_mated)),
         spread=float(np.std(of_splits, ddof=1)) if len(of_splits) > 1 else None,
         splits=tuple(of_splits),
     )
@@ -323,16 +317,19 @@ def threshold_at(top: Doubles, fpir: float, weights: Doubles) -> Doubles:
 
 def _mean(hits: Sequence[Mask], tested: Sequence[Tested], of_mated: Doubles) -> Measure:
     """The share of hits, mean over splits."""
-    drawn = [
-        _weighted_share(hit[None, :], of_mated[:, one.places])
-        for hit, one in zip(hits, tested, strict=True)
-    ]
-    return measured(float(np.mean([hit.mean() for hit in hits])), np.mean(drawn, axis=0))
+    drawn = _drawn_shares([hit[None, :] for hit in hits], tested, of_mated)
+    return measured(float(np.mean([hit.mean() for hit in hits])), drawn)
 
 
-def _weighted_share(hits: Mask, weights: Doubles) -> Doubles:
-    """Share of hits of each draw, (b,)."""
-    shares: Doubles = (weights * hits).sum(axis=1) / weights.sum(axis=1)
+def _drawn_shares(hits: Sequence[Mask], tested: Sequence[Tested], of_mated: Doubles) -> Doubles:
+    """The share of hits in all splits together, of each draw, (b,); NaN where nobody was drawn."""
+    found, drawn = np.zeros(len(of_mated)), np.zeros(len(of_mated))
+    for hit, one in zip(hits, tested, strict=True):
+        weights = of_mated[:, one.places]
+        found += (weights * hit).sum(axis=1)
+        drawn += weights.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        shares: Doubles = found / drawn
     return shares
 
 

@@ -6,6 +6,7 @@ of which a picture has no face counts as wrong, whatever it shows.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -93,9 +94,9 @@ def verify_listed(
     """Score the pairs of a list among the faces of a collection.
 
     Raises:
-        UsageError: no picture of the list has a face here.
+        UsageError: no picture of the list has a face here, or two have the same name.
     """
-    rows = _rows(labelled)
+    rows = _rows(labelled, {name for pair in pairs for name in (pair.one, pair.other)})
     found = np.array([(rows.get(p.one, -1), rows.get(p.other, -1)) for p in pairs])
     scored = (found >= 0).all(axis=1)
     same = np.array([pair.same for pair in pairs])
@@ -193,10 +194,20 @@ def _persons(labelled: Labelled, found: npt.NDArray[np.int64]) -> npt.NDArray[np
     return flat.reshape(found.shape)
 
 
-def _rows(labelled: Labelled) -> dict[str, int]:
-    """The row of each picture, by its file name without the ending."""
-    named = ((image, row) for row, image in enumerate(labelled.images) if image is not None)
-    return {PurePosixPath(image.rpartition("!")[2]).stem: row for image, row in named}
+def _rows(labelled: Labelled, wanted: AbstractSet[str]) -> dict[str, int]:
+    """The row of each wanted picture, by its file name without the ending."""
+    rows: dict[str, int] = {}
+    for row, image in enumerate(labelled.images):
+        name = None if image is None else PurePosixPath(image.rpartition("!")[2]).stem
+        if name is None or name not in wanted:
+            continue
+        if name in rows:
+            raise UsageError(
+                "two pictures have the same file name, which the list names: choose with --where,"
+                " or put one of them into another collection"
+            )
+        rows[name] = row
+    return rows
 
 
 def _standard_error(folds: Doubles) -> float | None:
