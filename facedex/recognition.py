@@ -201,6 +201,17 @@ class Recognition:
         index.refresh()
         return index
 
+    def faces(self) -> Reader:
+        """The index of faces, as of now."""
+        index = self._facedex.index(self._facedex.collection())
+        index.refresh()
+        return index
+
+    def names_of(self, persons: Sequence[PersonId]) -> dict[PersonId, str | None]:
+        """The name of each person that is there."""
+        with self._facedex.store.reading() as connection:
+            return reading.names_of(connection, persons)
+
     def calibration(self) -> Calibration:
         """The collection's own, or the one that came with the model.
 
@@ -266,8 +277,7 @@ class Recognition:
         return [one for one, near in zip(portraits, similarities, strict=True) if near >= least]
 
     def _named(self, candidates: Sequence[Candidate]) -> tuple[Named, ...]:
-        with self._facedex.store.reading() as connection:
-            names = reading.names_of(connection, [one.person for one in candidates])
+        names = self.names_of([one.person for one in candidates])
         return tuple(Named(candidate=one, name=names.get(one.person)) for one in candidates)
 
 

@@ -22,11 +22,15 @@ Examples:
   facedex verify ann.jpg somebody.jpg
   facedex verify somebody.jpg --person Ann --fmr 1e-6
   facedex verify --face 17 --face 44
+  facedex verify --pairs pairs.parquet --out judged.parquet
 """
 )
 @click.argument("pictures", nargs=-1, type=Picture)
 @click.option("--face", "faces", type=int, multiple=True, help="A stored face. Repeatable.")
 @click.option("--person", metavar="NAME|#ID", help="A stored person, by its template.")
+@click.option("--pairs", type=Picture,
+              help="Parquet of many: face_a, face_b, or vector_a, vector_b.")  # fmt: skip
+@click.option("--out", type=Picture, help="With --pairs: the same with similarity and same.")
 @click.option("--fmr", type=RATE, default=1e-5, show_default=True,
               help="Share of comparisons of strangers that may be called the same.")  # fmt: skip
 @with_collection
@@ -46,6 +50,11 @@ def verify_command(
     Ends with 0 for yes, with 1 for no, and with 1 where the quality of a face allows neither.
     """
     pictures, faces, person = (options[name] for name in ("pictures", "faces", "person"))
+    if options["pairs"] is not None:
+        if pictures or faces or person or options["out"] is None:
+            raise click.UsageError("--pairs FILE goes with --out FILE, and with nothing else")
+        _judge_file(session, "pairs", collection=collection, as_json=as_json, options=options)
+        return
     if len(pictures) + len(faces) + (person is not None) != 2:  # noqa: PLR2004
         raise click.UsageError("name two: pictures, --face numbers, or one of them and --person")
     with session.facedex(collection=collection) as facedex:
@@ -65,12 +74,17 @@ def verify_command(
 Examples:
   facedex identify somebody.jpg
   facedex identify --face 17 --fpir 1e-4 --where "source = 'door'"
+  facedex identify --probes made.parquet --out nearest.parquet -k 3
 """
 )
 @click.argument("picture", required=False, type=Picture)
 @click.option("--face", type=int, help="A stored face.")
 @click.option("--fpir", type=RATE, default=1e-3, show_default=True,
               help="Share of searches for strangers that may find somebody.")  # fmt: skip
+@click.option("--probes", type=Picture, help="Parquet of many: a column vector, perhaps an id.")
+@click.option("--out", type=Picture, help="With --probes: the nearest persons of each.")
+@click.option("-k", "count", type=click.IntRange(1, 100), default=1, show_default=True,
+              help="With --probes: persons told of each.")  # fmt: skip
 @with_where()
 @with_collection
 @with_json
@@ -84,6 +98,11 @@ def identify_command(
 ) -> None:
     """Say who a face may be: every person that is alike enough, or that nobody is."""
     picture, face = options["picture"], options["face"]
+    if options["probes"] is not None:
+        if picture or face is not None or options["where"] or options["out"] is None:
+            raise click.UsageError("--probes FILE goes with --out FILE, and with no other probe")
+        _judge_file(session, "probes", collection=collection, as_json=as_json, options=options)
+        return
     if (picture is None) == (face is None):
         raise click.UsageError("name one probe: a picture, or --face")
     with session.facedex(collection=collection) as facedex:
@@ -130,6 +149,47 @@ def enroll_command(
     emit(_enrolment(done), as_json=as_json, text=_enrolment_text(done))
     if done.person is None:
         context.exit(NO)
+
+
+def _judge_file(
+    session: Session,
+    kind: str,
+    *,
+    collection: str | None,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    from api.cli.progress import row_bar
+    from facedex.batches import identify_probes, verify_pairs
+
+    with session.facedex(collection=collection) as facedex, row_bar() as progress:
+        recognition, out = facedex.recognition, options["out"]
+        if kind == "pairs":
+            report = verify_pairs(
+                recognition, options["pairs"], out, fmr=options["fmr"], progress=progress
+            )
+        else:
+            report = identify_probes(
+                recognition,
+                options["probes"],
+                out,
+                fpir=options["fpir"],
+                count=options["count"],
+                progress=progress,
+            )
+    similarity = float(report.threshold.similarity)
+    emit(
+        {
+            "rows": report.rows,
+            "reached": report.reached,
+            "unusable": report.unusable,
+            "threshold": similarity,
+            "out": out,
+        },
+        as_json=as_json,
+        text=f"{report.reached:,} of {report.rows:,} {kind} reach {similarity:.3f}, "
+        f"{report.unusable:,} could not be judged: {printable(out)}",
+    )
 
 
 def _probes(

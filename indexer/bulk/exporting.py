@@ -7,11 +7,7 @@ vectors and their lengths are kept bit for bit, `id` is the external id, `image`
 know stays behind: its own numbers, the pictures, and which nameless faces belong to one person.
 """
 
-import errno
-import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sqlalchemy import ColumnElement, Label, Select, Text, cast, exists, func, select
 
+from indexer.bulk.files import whole
 from indexer.bulk.schema import (
     ID,
     IMAGE,
@@ -33,7 +30,7 @@ from indexer.bulk.schema import (
     VECTOR,
     VECTOR_NORM,
 )
-from retrieval.errors import FacedexError, StoreUnavailableError, UsageError
+from retrieval.errors import StoreUnavailableError
 from retrieval.fields import BUILT_IN, Fields
 from retrieval.filters.tree import Filter
 from retrieval.store.collections import declared
@@ -69,7 +66,7 @@ def export_file(
         missing = connection.execute(_missing(collection, space, where)).scalar_one()
     statement = compile_sql(_faces(fields, collection, space, where))
     rows = 0
-    with _whole(path) as staged, store.arrow() as arrow, arrow.cursor() as cursor:
+    with whole(path) as staged, store.arrow() as arrow, arrow.cursor() as cursor:
         cursor.execute(statement)
         schema = _schema(fields, space)
         with pq.ParquetWriter(staged, schema, **_compactness(schema)) as writer:
@@ -206,22 +203,3 @@ def _told_paths(path: pa.Array, member: pa.Array, *, otherwise: pa.Array) -> pa.
         told = pa.array(spelt, pa.string())
     inside = pc.binary_join_element_wise(told, member, "!")
     return pc.coalesce(inside, told, otherwise)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place at the end; gone if anything fails."""
-    staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        yield staged
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
-        staged.replace(path)
-    except OSError as cause:
-        if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise FacedexError(f"{path.parent} is full: free space, and export again") from cause
-        told = os.strerror(cause.errno) if cause.errno else cause.strerror
-        raise UsageError(f"{path} cannot be written: {told}") from cause
-    finally:
-        with suppress(OSError):
-            staged.unlink(missing_ok=True)

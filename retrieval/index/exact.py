@@ -76,12 +76,20 @@ def cosines(vectors: HalfRows, query: Floats) -> Doubles:
 
     Each row is summed by halving, in an order that only the dimension decides.
     """
-    wide = np.zeros((len(vectors) + 1, _power_of_two(vectors.shape[1])))
-    wide[:-1, : len(query)] = vectors
-    wide[-1, : len(query)] = query
-    dots = _sums(wide[:-1] * wide[-1])
-    squares = _sums(wide * wide)
-    similarities: Doubles = dots / (np.sqrt(squares[:-1]) * np.sqrt(squares[-1]))
+    return paired_cosines(vectors, query[None])
+
+
+def paired_cosines(ones: HalfRows | Floats, others: HalfRows | Floats) -> Doubles:
+    """The similarity of the rows of each pair, (n,) float64 in [-1, 1], summed as `cosines` does.
+
+    Args:
+        ones: (n, d)
+        others: (n, d), or (1, d) for all.
+    """
+    wide, beside = _widened(ones), _widened(others)
+    dots = _sums(wide * beside)
+    lengths = np.sqrt(_sums(wide * wide)) * np.sqrt(_sums(beside * beside))
+    similarities: Doubles = dots / lengths
     return np.clip(similarities, -1.0, 1.0, out=similarities)
 
 
@@ -187,6 +195,13 @@ class _Pool:
         # Many equal rows cannot be pruned: sorting them anew for each block would be quadratic.
         self._size_max = max(self._size_max, 2 * self._size)
         return self._parts[0]
+
+
+def _widened(rows: HalfRows | Floats) -> Doubles:
+    """The rows in float64, filled up with zeros to a power of two."""
+    wide = np.zeros((len(rows), _power_of_two(rows.shape[1])))
+    wide[:, : rows.shape[1]] = rows
+    return wide
 
 
 def _sums(wide: Doubles) -> Doubles:
