@@ -3,11 +3,14 @@
     python -m benchmarks.people fpir --gallery 1000 10000 100000 --strangers 100000
     python -m benchmarks.people drift --persons 2000 --strangers 100000
     python -m benchmarks.people identify --persons 1000000
+    python -m benchmarks.people codes --home HOME --collection lfw
 
 Faces are those of the generator (benchmarks/filtered/data/generator.py). `fpir` calibrates on
 searches for enrolled people's own faces, each person left out of its own search, and asks with
 fresh strangers. `drift` holds one threshold while persons get more faces, scored by template and by
-best face. `identify` times single questions, certified, on one core. One JSON line a figure.
+best face. `identify` times single questions, certified, on one core. `codes` verifies real faces by
+the codes that an index holds in memory, alone and with the doubtful pairs scored in full. One JSON
+line a figure.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,9 +26,14 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from benchmarks.filtered.data.generator import LATENT, NOISE, NOISE_SPREAD, frame
+from facedex.handle import open_facedex
+from retrieval.index.codes import Frame, encoded, frame_of, words_of
+from retrieval.kernels.coded import turned
 from retrieval.library import Index
 from retrieval.people.calibration import Tail, tail_of_maxima
 from retrieval.people.template import templates
+from retrieval.store.collections import space_of
+from retrieval.store.labelled import read_labelled
 from retrieval.values import Floats, UnitRows
 
 Doubles = npt.NDArray[np.float64]
@@ -35,6 +44,7 @@ DRIFT_FACES: Final = (1, 2, 5, 10, 20)
 DRIFT_FPIR: Final = 0.01
 BLOCK_ROWS: Final = 65_536
 P99_QUERIES: Final = 2_000
+DOUBTS: Final = 3.0  # standard errors of a code below the threshold that are scored in full
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,11 +97,15 @@ def main() -> None:
         one.add_argument("--strangers", type=int, default=200_000)
     identify = commands.add_parser("identify")
     identify.add_argument("--persons", type=int, default=1_000_000)
+    codes = commands.add_parser("codes")
+    codes.add_argument("--home", type=Path, required=True)
+    codes.add_argument("--collection", required=True)
     chosen = parser.parse_args()
     lines = {
         "fpir": lambda: measured_fpir(chosen.gallery, chosen.strangers, chosen.searches),
         "drift": lambda: drifted(chosen.persons, chosen.strangers),
         "identify": lambda: timed(chosen.persons),
+        "codes": lambda: coded(chosen.home, chosen.collection),
     }
     for line in lines[chosen.command]():
         print(json.dumps({"what": chosen.command, **line}), flush=True)
@@ -211,6 +225,59 @@ def timed(persons: int) -> Iterator[dict[str, Any]]:
             "above_threshold": above,
             "recall_at_1": right / above if above else None,
         }
+
+
+def coded(home: Path, collection: str) -> Iterator[dict[str, Any]]:
+    """TAR at an FMR of 1e-4 by codes whose frame comes from the other half of the persons."""
+    with open_facedex(home=home, collection=collection) as facedex:
+        tenant = facedex.collection()
+        with facedex.store.reading() as connection:
+            space = space_of(connection, tenant)
+        faces = read_labelled(facedex.store, collection=tenant, space=space, filter_=None)
+    mixed = np.random.default_rng(0).permutation(np.unique(faces.persons))
+    half = np.isin(faces.persons, mixed[::2])
+    for trained, tested in ((half, ~half), (~half, half)):
+        vectors, persons = faces.vectors[tested], faces.persons[tested]
+        made = frame_of(faces.vectors[trained], seed=1)
+        true, coded_ = vectors @ vectors.T, _estimates(vectors, made)
+        genuine = persons[:, None] == persons
+        threshold, tar = _tar(true, genuine)
+        doubtful = coded_ >= threshold - DOUBTS * float((coded_ - true).std())
+        _, by_code = _tar(coded_, genuine)
+        _, rescored = _tar(np.where(doubtful, true, coded_), genuine)
+        yield {
+            "faces": len(vectors),
+            "bytes_a_vector": encoded_bytes(vectors.shape[1]),
+            "tar": tar,
+            "tar_by_code": by_code,
+            "tar_rescored": rescored,
+            "rescored_share": float(doubtful.mean()),
+        }
+
+
+def encoded_bytes(dimension: int) -> int:
+    """What an index holds of a vector in memory: a bit a dimension, and two factors."""
+    return 8 * words_of(dimension) + 4
+
+
+def _estimates(vectors: UnitRows, made: Frame) -> Floats:
+    """The similarity of each row, of which only the code is known, and each query, (n, n)."""
+    codes = encoded(vectors, np.ones(len(vectors), np.float32), made)
+    words = codes.words.reshape(len(vectors), -1)
+    bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, : vectors.shape[1]]
+    factors = codes.factors.view(np.float16).reshape(-1, 2).astype(np.float32)
+    rotation = np.eye(vectors.shape[1], dtype=np.float32)
+    turned(rotation, made.signs, made.places)
+    products = (2 * bits.astype(np.float32) - 1) @ ((vectors - made.mean) @ rotation).T
+    found: Floats = products * factors[:, :1] + factors[:, 1:] + vectors @ made.mean
+    return found
+
+
+def _tar(similarities: Floats, genuine: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """The threshold of an FMR of 1e-4, and the share of genuine pairs that reach it."""
+    threshold = float(np.quantile(similarities[~genuine], 1 - 1e-4))
+    pairs = genuine & ~np.eye(len(genuine), dtype=np.bool_)
+    return threshold, float((similarities[pairs] >= threshold).mean())
 
 
 if __name__ == "__main__":
