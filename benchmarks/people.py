@@ -237,7 +237,7 @@ def coded(home: Path, collection: str) -> Iterator[dict[str, Any]]:
     mixed = np.random.default_rng(0).permutation(np.unique(faces.persons))
     half = np.isin(faces.persons, mixed[::2])
     for trained, tested in ((half, ~half), (~half, half)):
-        vectors, persons = faces.vectors[tested], faces.persons[tested]
+        vectors, persons = UnitRows(faces.vectors[tested]), faces.persons[tested]
         made = frame_of(faces.vectors[trained], seed=1)
         true, coded_ = vectors @ vectors.T, _estimates(vectors, made)
         genuine = persons[:, None] == persons
