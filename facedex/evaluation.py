@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from retrieval.errors import UsageError
+from retrieval.evaluation.calibrating import Calibrated, calibrate
 from retrieval.evaluation.discard import DEFAULT_FMR as DISCARD_FMR
 from retrieval.evaluation.discard import DiscardReport, discard_worst
 from retrieval.evaluation.groups import DEFAULT_FMR as GROUPS_FMR
@@ -32,6 +33,7 @@ from retrieval.evaluation.verification import VerificationReport, verify_all
 from retrieval.fields import Fields
 from retrieval.filters.parse import parse
 from retrieval.store import audit
+from retrieval.store.calibrations import keep_calibration
 from retrieval.store.collections import space_of
 from retrieval.store.database import Store
 from retrieval.store.labelled import Labelled, checked_group, read_labelled
@@ -112,6 +114,22 @@ class Evaluation:
         return Verification(
             all_pairs=verify_all(faces, progress=progress, **options), listed=listed
         )
+
+    def calibrate(
+        self, *, where: str | None = None, progress: Progress = no_progress
+    ) -> Calibrated:
+        """Measure how alike strangers are, and keep it: thresholds come from it from now on."""
+        tenant = self._opened.collection()
+        with self._opened.store.reading() as connection:
+            space = space_of(connection, tenant)
+        faces = self.faces(where=where)
+        persons = len(set(faces.persons.tolist()))
+        data = f"{len(faces):,} faces of {persons:,} persons"
+        found = calibrate(faces, space=space, data=data, progress=progress)
+        with self._opened.store.writing() as connection:
+            keep_calibration(connection, found.calibration, collection=tenant, space=space)
+            audit.record(connection, "calibrate", tenant, faces=len(faces))
+        return found
 
     def identification(
         self,

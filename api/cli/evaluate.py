@@ -1,5 +1,6 @@
 """`facedex evaluate`: how often recognition errs on faces whose person is known."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,6 +72,11 @@ def evaluate_command() -> None:
     help="Also score the pairs of this list (LFW's pairs.txt).",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Take the thresholds of verify, identify and enroll from these faces from now on.",
+)
 @click.pass_obj
 def verification(
     session: Session,
@@ -96,10 +102,24 @@ def verification(
             found = facedex.evaluation.verification(
                 where=where, pairs=options["pairs"], seed=options["seed"], progress=progress
             )
+        calibration = _calibration(facedex, where) if options["calibrate"] else {}
     from retrieval.evaluation.pages import verification_page
 
     figures = {**_listed(found.listed), **_verification(found.all_pairs)}
+    if calibration:
+        figures["names_taken_for_one"] = calibration["joined"]
     _show(verification_page(found.all_pairs, found.listed), figures, out=out, as_json=as_json)
+    if calibration and out is not None:
+        (out / "calibration.json").write_text(json.dumps(calibration["curve"]), encoding="utf-8")
+
+
+def _calibration(facedex: "Facedex", where: str | None) -> Figures:
+    from api.cli.progress import row_bar
+    from retrieval.people.calibration import to_json
+
+    with row_bar("step") as progress:
+        found = facedex.evaluation.calibrate(where=where, progress=progress)
+    return {"joined": len(found.joined), "curve": to_json(found.calibration)}
 
 
 @evaluate_command.command("identification")
