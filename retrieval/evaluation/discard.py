@@ -12,7 +12,7 @@ import numpy as np
 
 from retrieval.errors import UsageError
 from retrieval.evaluation.curves import MATCHES_MIN, whole_curve
-from retrieval.evaluation.pairs import PairScores, Progress, score_pairs, threshold_of
+from retrieval.evaluation.pairs import Ints, PairScores, Progress, score_pairs, threshold_of
 from retrieval.evaluation.resampling import (
     REPLICATES,
     Doubles,
@@ -81,14 +81,19 @@ def discard_worst(
             f" at which at least {MATCHES_MIN} of them match"
         )
     bin_ = whole_curve(scores).bin_at(fmr)
-    weights = np.array(list(draws(len(persons), seed=seed, count=replicates)))
     quality = labelled.quality[known]
-    parts = [_part(scores, quality, share, bin_=bin_, weights=weights) for share in shares]
+    parts = [_part(scores, quality, share, bin_=bin_) for share in shares]
+    drawn = np.array(
+        [
+            [part.fnmr(weights) for part in parts]
+            for weights in draws(len(persons), seed=seed, count=replicates)
+        ]
+    )
     return DiscardReport(
         fmr=fmr,
         threshold=threshold_of(bin_),
         without_quality=len(labelled) - len(known),
-        shares=tuple(_discarded(part, parts[0]) for part in parts),
+        shares=tuple(_discarded(parts, drawn, place) for place in range(len(parts))),
     )
 
 
@@ -99,41 +104,40 @@ class Part:
     share: float
     quality_min: float
     faces: int
-    genuine: int
-    fnmr: float
-    drawn: Doubles  # (b,) FNMR of each draw
+    pairs: Ints  # (p,) genuine ones of each person
+    misses: Ints  # (p,) those below the threshold
+
+    def fnmr(self, weights: Doubles) -> float:
+        """FNMR of one draw of persons; NaN where nobody with a pair was drawn."""
+        with np.errstate(invalid="ignore"):
+            return float((weights @ self.misses) / (weights @ self.pairs))
 
 
-def _part(
-    scores: PairScores, quality: Doubles, share: float, *, bin_: int, weights: Doubles
-) -> Part:
+def _part(scores: PairScores, quality: Doubles, share: float, *, bin_: int) -> Part:
     floor = float(np.sort(quality)[int(share * len(quality))])
     genuine = scores.genuine
     left = np.minimum(quality[genuine.one], quality[genuine.other]) >= floor
     if not left.any():
         raise UsageError(f"no person has two faces when {share:.0%} of all are left out")
     who, missed = genuine.persons[left], genuine.bins[left] < bin_
-    pairs = np.bincount(who, minlength=len(scores.faces))
-    misses = np.bincount(who[missed], minlength=len(scores.faces))
-    with np.errstate(invalid="ignore"):
-        drawn = (weights @ misses) / (weights @ pairs)
     return Part(
         share=share,
         quality_min=floor,
         faces=int((quality >= floor).sum()),
-        genuine=len(who),
-        fnmr=float(missed.mean()),
-        drawn=drawn,
+        pairs=np.bincount(who, minlength=len(scores.faces)),
+        misses=np.bincount(who[missed], minlength=len(scores.faces)),
     )
 
 
-def _discarded(part: Part, whole: Part) -> Discarded:
-    change = measured(part.fnmr - whole.fnmr, part.drawn - whole.drawn)
+def _discarded(parts: Sequence[Part], drawn: Doubles, place: int) -> Discarded:
+    """One share against the first, which leaves nothing out; `drawn` is (b, parts)."""
+    part, everybody = parts[place], np.ones(len(parts[0].pairs))
+    fnmr, whole = part.fnmr(everybody), parts[0].fnmr(everybody)
     return Discarded(
         share=part.share,
         quality_min=part.quality_min,
         faces=part.faces,
-        genuine=part.genuine,
-        fnmr=rate(part.fnmr, part.drawn),
-        change=None if part is whole else change,
+        genuine=int(part.pairs.sum()),
+        fnmr=rate(fnmr, drawn[:, place]),
+        change=measured(fnmr - whole, drawn[:, place] - drawn[:, 0]) if place else None,
     )

@@ -11,7 +11,7 @@ face is refused cannot be enrolled, and its probe is a miss. Rank k of the CMC: 
 probes whose own person is among the k best, whatever the threshold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -28,7 +28,8 @@ from retrieval.evaluation.resampling import (
     Doubles,
     Measure,
     draws,
-    measured,
+    rate,
+    share,
 )
 from retrieval.people.template import templates
 from retrieval.store.labelled import Labelled
@@ -44,7 +45,7 @@ SPLITS: Final = 10
 REFUSED: Final = -np.inf  # the similarity of a probe or a person that was refused
 RANK_OF_REFUSED: Final = 2**31  # never among the best
 THRESHOLDS: Final[Doubles] = np.arange(-0.2, 1.0001, 0.005)
-PROBE_ROWS: Final = 1_024
+BLOCK_MAX: Final = 2**24  # similarities of probes and enrolled faces at a time: 64 MiB
 
 
 class Scoring(StrEnum):
@@ -237,17 +238,28 @@ def _enrolled(
 def _tested(
     labelled: Labelled, people: Population, left_out: Ints, good: Mask, gallery: Enrolled
 ) -> Tested:
-    rows = left_out[gallery.places]
-    scores = gallery.scores(UnitRows(labelled.vectors[rows]))
-    scores[~good[rows]] = REFUSED
-    own = scores.diagonal().copy()
-    rank = np.where(np.isfinite(own), (scores >= own[:, None]).sum(axis=1), RANK_OF_REFUSED)
-    blocks = np.split(people.strangers, range(PROBE_ROWS, len(people.strangers), PROBE_ROWS))
-    top = np.concatenate(
-        [gallery.scores(UnitRows(labelled.vectors[part])).max(axis=1) for part in blocks]
+    mated, strangers = left_out[gallery.places], people.strangers
+    own, rank, top = [], [], []
+    for place, scores in _blocks(labelled, mated, gallery):
+        mine = scores[np.arange(len(scores)), place + np.arange(len(scores))]
+        own.append(mine)
+        rank.append((scores >= mine[:, None]).sum(axis=1))
+    for _, scores in _blocks(labelled, strangers, gallery):
+        top.append(scores.max(axis=1))
+    of_mated = np.where(good[mated], np.concatenate(own), REFUSED)
+    return Tested(
+        places=gallery.places,
+        own=of_mated,
+        rank=np.where(np.isfinite(of_mated), np.concatenate(rank), RANK_OF_REFUSED),
+        top=np.where(good[strangers], np.concatenate(top), REFUSED),
     )
-    top[~good[people.strangers]] = REFUSED
-    return Tested(places=gallery.places, own=own, rank=rank, top=top)
+
+
+def _blocks(labelled: Labelled, rows: Ints, gallery: Enrolled) -> Iterator[tuple[int, Doubles]]:
+    """The similarities of some probes at a time, and the place of the first of them."""
+    count = max(1, BLOCK_MAX // max(1, int(gallery.counts.sum())))
+    for begin in range(0, len(rows), count):
+        yield begin, gallery.scores(UnitRows(labelled.vectors[rows[begin : begin + count]]))
 
 
 def _report(
@@ -286,7 +298,7 @@ def _at_fpir(
     return AtFpir(
         fpir=fpir,
         threshold=float(np.mean(thresholds)),
-        fnir=measured(float(np.mean(of_splits)), _drawn_shares(hits, tested, of_mated)),
+        fnir=rate(float(np.mean(of_splits)), _drawn_shares(hits, tested, of_mated)),
         spread=float(np.std(of_splits, ddof=1)) if len(of_splits) > 1 else None,
         splits=tuple(of_splits),
     )
@@ -318,7 +330,7 @@ def threshold_at(top: Doubles, fpir: float, weights: Doubles) -> Doubles:
 def _mean(hits: Sequence[Mask], tested: Sequence[Tested], of_mated: Doubles) -> Measure:
     """The share of hits, mean over splits."""
     drawn = _drawn_shares([hit[None, :] for hit in hits], tested, of_mated)
-    return measured(float(np.mean([hit.mean() for hit in hits])), drawn)
+    return share(float(np.mean([hit.mean() for hit in hits])), drawn)
 
 
 def _drawn_shares(hits: Sequence[Mask], tested: Sequence[Tested], of_mated: Doubles) -> Doubles:

@@ -69,6 +69,13 @@ def rate(value: float, replicates: Doubles) -> Measure:
     return measured(value, replicates)
 
 
+def share(value: float, replicates: Doubles) -> Measure:
+    """A share of what went right. Where nothing went wrong every draw says 1: no interval."""
+    if value == 1:
+        return Measure(value=1.0, low=None, high=None)
+    return measured(value, replicates)
+
+
 def require_persons(faces: npt.NDArray[np.int64]) -> None:
     """Raise UsageError where too few persons have two faces.
 

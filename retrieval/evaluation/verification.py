@@ -14,9 +14,9 @@ from retrieval.evaluation.resampling import (
     Doubles,
     Measure,
     draws,
-    measured,
     rate,
     require_persons,
+    share,
 )
 from retrieval.store.labelled import Labelled
 
@@ -99,13 +99,13 @@ def _report(
         faces=int(scores.faces.sum()),
         genuine=len(scores.genuine),
         impostors=int(scores.impostors.sum()),
-        auc=measured(whole.auc, figures[:, 0]),
+        auc=share(whole.auc, figures[:, 0]),
         eer=rate(whole.eer, figures[:, 1]),
         at_fmr=tuple(
             AtFmr(
                 fmr=one,
                 threshold=threshold_of(whole.bin_at(one)),
-                tar=measured(whole.tar_at(one), figures[:, 2 + place]),
+                tar=share(whole.tar_at(one), figures[:, 2 + place]),
             )
             for place, one in enumerate(asked)
         ),
