@@ -323,6 +323,14 @@ def _identification(report: "IdentificationReport") -> Figures:
         "splits": report.splits,
         **_gallery(main, report.not_carried),
         "galleries": [_gallery(one, report.not_carried) for one in report.galleries],
+        "template_against_best": [
+            {
+                "gallery": one.persons,
+                "fpir": one.fpir,
+                **_measure("fnir_change", one.fnir_change),
+            }
+            for one in report.gains
+        ],
     }
 
 

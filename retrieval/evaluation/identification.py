@@ -28,12 +28,13 @@ from retrieval.evaluation.resampling import (
     Doubles,
     Measure,
     draws,
+    measured,
     rate,
     share,
 )
 from retrieval.people.template import templates
 from retrieval.store.labelled import Labelled
-from retrieval.values import UnitRows
+from retrieval.values import Floats, UnitRows
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -79,6 +80,15 @@ class GalleryReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateGain:
+    """What templates change against best-of-n, in the same galleries, splits and draws."""
+
+    persons: int
+    fpir: float
+    fnir_change: Measure  # negative: templates miss less
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdentificationReport:
     """Open-set error rates for each gallery and scoring."""
 
@@ -88,16 +98,33 @@ class IdentificationReport:
     splits: int
     not_carried: tuple[float, ...]  # asked FPIRs at which fewer than 30 strangers would pass
     galleries: tuple[GalleryReport, ...]
+    gains: tuple[TemplateGain, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
+class Trial:
     """Probes against one gallery in one split: p persons enrolled, s strangers."""
 
     places: Ints  # (p,) which of the mated persons are enrolled
     own: Doubles  # (p,) similarity of each mated probe with its own person
     rank: Ints  # (p,) 1 is best; a tie counts against us
     top: Doubles  # (s,) best similarity of each stranger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """How often each mated person and each stranger is drawn, b times; float32 holds it exactly."""
+
+    mated: Floats  # (b, m)
+    strangers: Floats  # (b, s)
+
+    @classmethod
+    def of(cls, people: "Population", *, seed: int, count: int) -> "Drawn":
+        """Draws of mated persons and strangers together."""
+        mated, everybody = len(people.begins), len(people.begins) + len(people.strangers)
+        rows = [row.astype(np.float32) for row in draws(everybody, seed=seed, count=count)]
+        drawn = np.array(rows)
+        return cls(mated=drawn[:, :mated], strangers=drawn[:, mated:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +141,9 @@ class Population:
         begins, counts = np.unique(labelled.persons, return_index=True, return_counts=True)[1:]
         mated = counts > 1
         return cls(begins=begins[mated], counts=counts[mated], strangers=begins[~mated])
+
+
+Trials = dict[tuple[int, Scoring], list[Trial]]  # by size of gallery; one for each split
 
 
 def identify_all(
@@ -140,7 +170,7 @@ def identify_all(
     good = ~(labelled.quality < quality_min)
     sizes = sorted({*(size for size in galleries if size < len(people.begins)), len(people.begins)})
     random = np.random.default_rng(seed)
-    tested: dict[tuple[int, Scoring], list[Tested]] = {}
+    tested: Trials = {}
     for split in range(splits):
         left_out = people.begins + random.integers(people.counts)
         order = random.permutation(len(people.begins))
@@ -150,17 +180,20 @@ def identify_all(
                 found = _tested(labelled, people, left_out, good, enrolled.of(order[:size]))
                 tested.setdefault((size, scoring), []).append(found)
         progress(split + 1, splits)
+    drawn = Drawn.of(people, seed=seed, count=replicates)
     asked = [fpir for fpir in fpirs if fpir * len(people.strangers) >= MATCHES_MIN]
+    reports = tuple(
+        _report(found, asked, drawn, scoring=scoring)
+        for (_, scoring), found in sorted(tested.items())
+    )
     return IdentificationReport(
         mated=len(people.begins),
         strangers=len(people.strangers),
         refused=int((~good).sum()),
         splits=splits,
         not_carried=tuple(fpir for fpir in fpirs if fpir not in asked),
-        galleries=tuple(
-            _report(found, asked, people, scoring=scoring, draw=(seed, replicates))
-            for (_, scoring), found in sorted(tested.items())
-        ),
+        galleries=reports,
+        gains=tuple(_gain(tested, size, fpir, drawn) for size in sizes for fpir in asked),
     )
 
 
@@ -237,7 +270,7 @@ def _enrolled(
 
 def _tested(
     labelled: Labelled, people: Population, left_out: Ints, good: Mask, gallery: Enrolled
-) -> Tested:
+) -> Trial:
     mated, strangers = left_out[gallery.places], people.strangers
     own, rank, top = [], [], []
     for place, scores in _blocks(labelled, mated, gallery):
@@ -247,7 +280,7 @@ def _tested(
     for _, scores in _blocks(labelled, strangers, gallery):
         top.append(scores.max(axis=1))
     of_mated = np.where(good[mated], np.concatenate(own), REFUSED)
-    return Tested(
+    return Trial(
         places=gallery.places,
         own=of_mated,
         rank=np.where(np.isfinite(of_mated), np.concatenate(rank), RANK_OF_REFUSED),
@@ -263,48 +296,57 @@ def _blocks(labelled: Labelled, rows: Ints, gallery: Enrolled) -> Iterator[tuple
 
 
 def _report(
-    tested: Sequence[Tested],
-    asked: Sequence[float],
-    people: Population,
-    *,
-    scoring: Scoring,
-    draw: tuple[int, int],
+    tested: Sequence[Trial], asked: Sequence[float], drawn: Drawn, *, scoring: Scoring
 ) -> GalleryReport:
-    mated, strangers = len(people.begins), len(people.strangers)
-    drawn = np.array(list(draws(mated + strangers, seed=draw[0], count=draw[1])))
-    of_mated, of_strangers = drawn[:, :mated], drawn[:, mated:]
     return GalleryReport(
         persons=len(tested[0].places),
         scoring=scoring,
-        at_fpir=tuple(_at_fpir(tested, fpir, of_mated, of_strangers) for fpir in asked),
+        at_fpir=tuple(_at_fpir(tested, fpir, drawn) for fpir in asked),
         ranks=tuple(
-            (rank, _mean([one.rank <= rank for one in tested], tested, of_mated)) for rank in RANKS
+            (rank, _mean([one.rank <= rank for one in tested], tested, drawn)) for rank in RANKS
         ),
         fpir=np.mean([_share_from(one.top) for one in tested], axis=0),
         fnir=1 - np.mean([_share_from(one.own) for one in tested], axis=0),
     )
 
 
-def _at_fpir(
-    tested: Sequence[Tested], fpir: float, of_mated: Doubles, of_strangers: Doubles
-) -> AtFpir:
-    everybody = np.ones((1, of_strangers.shape[1]))
-    thresholds = [float(threshold_at(one.top, fpir, everybody)[0]) for one in tested]
-    of_splits = [
-        float((one.own < threshold).mean())
-        for one, threshold in zip(tested, thresholds, strict=True)
-    ]
-    hits = [one.own[None, :] < threshold_at(one.top, fpir, of_strangers)[:, None] for one in tested]
+def _at_fpir(tested: Sequence[Trial], fpir: float, drawn: Drawn) -> AtFpir:
+    thresholds = [_threshold(one, fpir) for one in tested]
+    of_splits = _fnirs(tested, fpir)
     return AtFpir(
         fpir=fpir,
         threshold=float(np.mean(thresholds)),
-        fnir=rate(float(np.mean(of_splits)), _drawn_shares(hits, tested, of_mated)),
+        fnir=rate(float(np.mean(of_splits)), _drawn_fnir(tested, fpir, drawn)),
         spread=float(np.std(of_splits, ddof=1)) if len(of_splits) > 1 else None,
-        splits=tuple(of_splits),
+        splits=of_splits,
     )
 
 
-def threshold_at(top: Doubles, fpir: float, weights: Doubles) -> Doubles:
+def _gain(trials: Trials, size: int, fpir: float, drawn: Drawn) -> TemplateGain:
+    ours, theirs = trials[size, Scoring.TEMPLATE], trials[size, Scoring.BEST]
+    change = float(np.mean(_fnirs(ours, fpir)) - np.mean(_fnirs(theirs, fpir)))
+    replicates = _drawn_fnir(ours, fpir, drawn) - _drawn_fnir(theirs, fpir, drawn)
+    return TemplateGain(persons=size, fpir=fpir, fnir_change=measured(change, replicates))
+
+
+def _threshold(tested: Trial, fpir: float) -> float:
+    return float(threshold_at(tested.top, fpir, np.ones((1, len(tested.top)), np.float32))[0])
+
+
+def _fnirs(tested: Sequence[Trial], fpir: float) -> tuple[float, ...]:
+    """FNIR of each split."""
+    return tuple(float((one.own < _threshold(one, fpir)).mean()) for one in tested)
+
+
+def _drawn_fnir(tested: Sequence[Trial], fpir: float, drawn: Drawn) -> Doubles:
+    """FNIR of all splits together, of each draw, each with the threshold of its strangers, (b,)."""
+    hits = [
+        one.own[None, :] < threshold_at(one.top, fpir, drawn.strangers)[:, None] for one in tested
+    ]
+    return _drawn_shares(hits, tested, drawn)
+
+
+def threshold_at(top: Doubles, fpir: float, weights: Floats) -> Doubles:
     """The lowest threshold that at most a share `fpir` of the strangers reaches, for each draw.
 
     Args:
@@ -313,7 +355,7 @@ def threshold_at(top: Doubles, fpir: float, weights: Doubles) -> Doubles:
         weights: (b, s) how often each is drawn.
 
     >>> top = np.array([0.1, 0.4, 0.3, 0.2])
-    >>> bool(0.3 < threshold_at(top, 0.25, np.ones((1, 4)))[0] < 0.3 + 1e-6)
+    >>> bool(0.3 < threshold_at(top, 0.25, np.ones((1, 4), np.float32))[0] < 0.3 + 1e-6)
     True
     """
     allowed = fpir * weights.sum(axis=1, keepdims=True) + 1e-9
@@ -327,21 +369,21 @@ def threshold_at(top: Doubles, fpir: float, weights: Doubles) -> Doubles:
     return found.astype(np.float64)
 
 
-def _mean(hits: Sequence[Mask], tested: Sequence[Tested], of_mated: Doubles) -> Measure:
+def _mean(hits: Sequence[Mask], tested: Sequence[Trial], drawn: Drawn) -> Measure:
     """The share of hits, mean over splits."""
-    drawn = _drawn_shares([hit[None, :] for hit in hits], tested, of_mated)
-    return share(float(np.mean([hit.mean() for hit in hits])), drawn)
+    replicates = _drawn_shares([hit[None, :] for hit in hits], tested, drawn)
+    return share(float(np.mean([hit.mean() for hit in hits])), replicates)
 
 
-def _drawn_shares(hits: Sequence[Mask], tested: Sequence[Tested], of_mated: Doubles) -> Doubles:
+def _drawn_shares(hits: Sequence[Mask], tested: Sequence[Trial], drawn: Drawn) -> Doubles:
     """The share of hits in all splits together, of each draw, (b,); NaN where nobody was drawn."""
-    found, drawn = np.zeros(len(of_mated)), np.zeros(len(of_mated))
+    found, everybody = np.zeros(len(drawn.mated)), np.zeros(len(drawn.mated))
     for hit, one in zip(hits, tested, strict=True):
-        weights = of_mated[:, one.places]
+        weights = drawn.mated[:, one.places]
         found += (weights * hit).sum(axis=1)
-        drawn += weights.sum(axis=1)
+        everybody += weights.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        shares: Doubles = found / drawn
+        shares: Doubles = found / everybody
     return shares
 
 

@@ -98,6 +98,14 @@ def identification_page(report: IdentificationReport) -> Page:
                 rows=tuple(row for one in report.galleries for row in _fnir_rows(one)),
             ),
             Table(
+                title="FNIR by template less FNIR by best-of-n",
+                header=("gallery", "FPIR", "change", *MEASURE[1:]),
+                rows=tuple(
+                    (f"{one.persons:,}", f"{one.fpir:g}", *cells(one.fnir_change))
+                    for one in report.gains
+                ),
+            ),
+            Table(
                 title="CMC: own person among the best",
                 header=("gallery", "scoring", "rank", "share", *MEASURE[1:]),
                 rows=tuple(

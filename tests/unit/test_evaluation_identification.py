@@ -112,6 +112,20 @@ def test_small_galleries_err_less_and_splits_are_told() -> None:
         assert at.fnir.low < at.fnir.value < at.fnir.high
 
 
+def test_templates_are_compared_with_best_of_n_in_the_same_draws() -> None:
+    report = identify_all(FACES, splits=4, galleries=(20,), seed=2)
+    by = {(one.persons, one.scoring): one.at_fpir[0].fnir for one in report.galleries}
+    assert [one.persons for one in report.gains] == [20, len(MATED)]
+    for one in report.gains:
+        ours, theirs = by[one.persons, Scoring.TEMPLATE], by[one.persons, Scoring.BEST]
+        change = one.fnir_change
+        assert change.value == pytest.approx(ours.value - theirs.value)
+        assert None not in (change.low, change.high, ours.low, theirs.high)
+        assert change.low <= change.value <= change.high
+        # Draws are shared, so that the difference is known better than both sides apart.
+        assert change.high - change.low < ours.high - ours.low + theirs.high - theirs.low
+
+
 def test_the_threshold_of_a_draw_is_that_of_the_drawn_strangers() -> None:
     random = np.random.default_rng(9)
     top = random.random(200).astype(np.float32).astype(np.float64)
