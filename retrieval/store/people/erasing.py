@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, TextClause, text
@@ -29,7 +31,11 @@ _PERSONS: Final = text("""
     )
     SELECT id, created_at
     FROM person
-    WHERE id IN (SELECT id FROM named) OR merged_into IN (SELECT id FROM named)
+    -- Not OR: that would read every person.
+    WHERE id IN (
+        SELECT id FROM named
+        UNION SELECT merged.id FROM person AS merged JOIN named ON merged.merged_into = named.id
+    )
     ORDER BY id
     FOR UPDATE
 """)
@@ -47,35 +53,42 @@ _FACES: Final = text("""
     )
     SELECT id, created_at, image_id
     FROM face
-    WHERE person_id = ANY(:persons)
-        OR id IN (SELECT id FROM named)
+    WHERE id IN (
+        SELECT id FROM named
+        UNION SELECT id FROM face WHERE person_id = ANY(:persons)
         -- Whoever is nobody in a picture that was erased once went with it.
-        OR person_id IS NULL AND image_id IN (SELECT id FROM erased_image)
+        UNION SELECT shown.id FROM face AS shown JOIN erased_image ON image_id = erased_image.id
+            WHERE person_id IS NULL
+    )
     ORDER BY id
     FOR UPDATE
 """)
 _IMAGES: Final = text("""
     SELECT id, created_at, sha256
     FROM image
-    WHERE id = ANY(:images)
-        AND NOT EXISTS (SELECT FROM face WHERE image_id = image.id AND face.id <> ALL(:faces))
+    WHERE id = ANY(CAST(:images AS bigint[]))
+        AND NOT EXISTS (
+            SELECT FROM face
+            WHERE image_id = image.id AND face.id <> ALL(CAST(:faces AS bigint[]))
+        )
     ORDER BY id
     FOR UPDATE
 """)
 _SHARED: Final = text("""
     SELECT image.sha256
     FROM collection JOIN image ON image.collection_id = collection.id
-    WHERE image.sha256 = ANY(:hashes) AND image.id <> ALL(:images)
+    WHERE image.sha256 = ANY(:hashes) AND image.id <> ALL(CAST(:images AS bigint[]))
 """)
 _DELETES: Final = (
     """DELETE FROM person_event
         WHERE collection_id = :collection AND (persons && CAST(:persons AS bigint[])
             OR faces && CAST(:faces AS bigint[]))""",
-    "DELETE FROM rejection WHERE face_id = ANY(:faces) OR person_id = ANY(:persons)",
+    """DELETE FROM rejection
+        WHERE face_id = ANY(CAST(:faces AS bigint[])) OR person_id = ANY(:persons)""",
     "DELETE FROM person_link WHERE one_id = ANY(:persons) OR two_id = ANY(:persons)",
-    "DELETE FROM vector WHERE face_id = ANY(:faces)",
-    "DELETE FROM face WHERE id = ANY(:faces)",
-    "DELETE FROM image WHERE id = ANY(:images)",
+    "DELETE FROM vector WHERE face_id = ANY(CAST(:faces AS bigint[]))",
+    "DELETE FROM face WHERE id = ANY(CAST(:faces AS bigint[]))",
+    "DELETE FROM image WHERE id = ANY(CAST(:images AS bigint[]))",
     "DELETE FROM person WHERE id = ANY(:persons)",
     """UPDATE imported_file SET faces = faces - CAST(:ranges AS int8multirange)
         WHERE collection_id = :collection AND faces && CAST(:ranges AS int8multirange)""",
@@ -200,10 +213,13 @@ def erase_rows(connection: Connection, doomed: Doomed, *, remembered: Erasure) -
     )
 
 
-def written(erasure: Erasure) -> dict[str, list[tuple[int, str]]]:
-    """The numbers of an erasure with their times, in JSON's types."""
+def written(erasure: Erasure) -> dict[str, list[tuple[str, list[int]]]]:
+    """The numbers of an erasure by their times, in JSON's types: one batch has one time."""
     return {
-        word: [(one.id, one.created_at.isoformat()) for one in stamped]
+        word: [
+            (at.isoformat(), [one.id for one in made])
+            for at, made in groupby(sorted(stamped, key=_when), key=attrgetter("created_at"))
+        ]
         for word, stamped in (
             ("persons", erasure.persons),
             ("faces", erasure.faces),
@@ -216,7 +232,9 @@ def read(number: str, collection_id: int, erased: dict[str, list[Any]]) -> Erasu
     """An erasure as `written` gave it."""
     stamped = {
         word: tuple(
-            Stamped(id=one, created_at=datetime.fromisoformat(at)) for one, at in erased[word]
+            Stamped(id=one, created_at=datetime.fromisoformat(at))
+            for at, ids in erased[word]
+            for one in ids
         )
         for word in ("persons", "faces", "images")
     }
@@ -275,6 +293,10 @@ def _locked(
     ids, times = _columns(stamped)
     wanted = {"collection": erasure.collection_id, "ids": ids, "times": times, **more}
     return connection.execute(statement, wanted).all()
+
+
+def _when(stamped: Stamped) -> tuple[datetime, int]:
+    return (stamped.created_at, stamped.id)
 
 
 def _columns(stamped: Sequence[Stamped]) -> tuple[list[int], list[datetime]]:

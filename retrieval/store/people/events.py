@@ -29,14 +29,14 @@ _LOCK: Final = text(
 _LOCK_PERSONS: Final = text("""
     SELECT id, name, created_at, merged_into
     FROM person
-    WHERE collection_id = :collection AND id = ANY(:ids)
+    WHERE collection_id = :collection AND id = ANY(CAST(:ids AS bigint[]))
     ORDER BY id
     FOR UPDATE
 """)
 _LOCK_FACES: Final = text("""
     SELECT id, person_id
     FROM face
-    WHERE collection_id = :collection AND id = ANY(:ids)
+    WHERE collection_id = :collection AND id = ANY(CAST(:ids AS bigint[]))
     ORDER BY id
     FOR NO KEY UPDATE
 """)

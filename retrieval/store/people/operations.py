@@ -31,7 +31,8 @@ from retrieval.values import Collection, FaceId, PersonId
 FACES_TOLD_MAX: Final = 10  # in an error
 _NEW: Final = text("SELECT nextval(pg_get_serial_sequence('person', 'id')) AS id, now() AS at")
 _REJECTIONS: Final = text("""
-    SELECT face_id FROM rejection WHERE person_id = :person AND face_id = ANY(:faces)
+    SELECT face_id FROM rejection
+    WHERE person_id = :person AND face_id = ANY(CAST(:faces AS bigint[]))
 """)
 _FACES_OF: Final = text("SELECT id FROM face WHERE person_id = :person ORDER BY id")
 _MERGED: Final = text("SELECT id FROM person WHERE merged_into = :person ORDER BY id")

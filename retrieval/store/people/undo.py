@@ -28,7 +28,9 @@ from retrieval.values import Collection, FaceId, PersonId
 
 UNDO: Final = "undo"
 REDO: Final = "redo"
-_REJECTIONS: Final = text("SELECT face_id, person_id FROM rejection WHERE face_id = ANY(:faces)")
+_REJECTIONS: Final = text("""
+    SELECT face_id, person_id FROM rejection WHERE face_id = ANY(CAST(:faces AS bigint[]))
+""")
 _LINKS: Final = text("""
     SELECT one_id, two_id FROM person_link WHERE one_id = ANY(:persons) AND two_id = ANY(:persons)
 """)
@@ -37,10 +39,11 @@ _NAMESAKES: Final = text("""
     SELECT id FROM person
     WHERE collection_id = :collection AND name = ANY(:names) AND id <> ALL(:persons)
 """)
-# What persons own that are to be merged or gone, besides what is taken from them.
+# What persons own that are to be merged or gone, besides what is taken from them. The cast matters:
+# psycopg sends small numbers as int2[], which PostgreSQL compares with each row one by one.
 _OWNED: Final = text("""
     SELECT 'face' AS word, id AS one, 0 AS two FROM face
-    WHERE person_id = ANY(:persons) AND id <> ALL(:moved)
+    WHERE person_id = ANY(:persons) AND id <> ALL(CAST(:moved AS bigint[]))
     UNION ALL
     SELECT 'rejection', face_id, person_id FROM rejection WHERE person_id = ANY(:persons)
     UNION ALL
