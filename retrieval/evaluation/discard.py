@@ -19,7 +19,6 @@ from retrieval.evaluation.resampling import (
     Measure,
     draws,
     measured,
-    rate,
     require_persons,
 )
 from retrieval.store.labelled import Labelled
@@ -138,6 +137,6 @@ def _discarded(parts: Sequence[Part], drawn: Doubles, place: int) -> Discarded:
         quality_min=part.quality_min,
         faces=part.faces,
         genuine=int(part.pairs.sum()),
-        fnmr=rate(fnmr, drawn[:, place]),
+        fnmr=measured(fnmr, drawn[:, place]),
         change=measured(fnmr - whole, drawn[:, place] - drawn[:, 0]) if place else None,
     )

@@ -26,7 +26,6 @@ from retrieval.evaluation.resampling import (
     Measure,
     draws,
     measured,
-    rate,
 )
 from retrieval.store.labelled import Labelled
 from retrieval.values import UnitRows
@@ -241,8 +240,8 @@ def _group(
         impostors=impostors,
         false_matches=matches,
         false_non_matches=misses,
-        fmr=rate(matches / impostors, fmrs),
-        fnmr=rate(misses / genuine, fnmrs),
+        fmr=measured(matches / impostors, fmrs),
+        fnmr=measured(misses / genuine, fnmrs),
         fmr_ratio=None if whole is None else _to_whole(found, drawn, whole, slice(0, 2)),
         fnmr_ratio=None if whole is None else _to_whole(found, drawn, whole, slice(2, 4)),
     )

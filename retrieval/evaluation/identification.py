@@ -29,8 +29,6 @@ from retrieval.evaluation.resampling import (
     Measure,
     draws,
     measured,
-    rate,
-    share,
 )
 from retrieval.people.template import templates
 from retrieval.store.labelled import Labelled
@@ -316,7 +314,7 @@ def _at_fpir(tested: Sequence[Trial], fpir: float, drawn: Drawn) -> AtFpir:
     return AtFpir(
         fpir=fpir,
         threshold=float(np.mean(thresholds)),
-        fnir=rate(float(np.mean(of_splits)), _drawn_fnir(tested, fpir, drawn)),
+        fnir=measured(float(np.mean(of_splits)), _drawn_fnir(tested, fpir, drawn)),
         spread=float(np.std(of_splits, ddof=1)) if len(of_splits) > 1 else None,
         splits=of_splits,
     )
@@ -372,7 +370,7 @@ def threshold_at(top: Doubles, fpir: float, weights: Floats) -> Doubles:
 def _mean(hits: Sequence[Mask], tested: Sequence[Trial], drawn: Drawn) -> Measure:
     """The share of hits, mean over splits."""
     replicates = _drawn_shares([hit[None, :] for hit in hits], tested, drawn)
-    return share(float(np.mean([hit.mean() for hit in hits])), replicates)
+    return measured(float(np.mean([hit.mean() for hit in hits])), replicates)
 
 
 def _drawn_shares(hits: Sequence[Mask], tested: Sequence[Trial], drawn: Drawn) -> Doubles:

@@ -22,7 +22,7 @@ from retrieval.evaluation.resampling import (
     Doubles,
     Measure,
     draws,
-    share,
+    measured,
 )
 from retrieval.store.labelled import Labelled
 
@@ -124,13 +124,14 @@ def verify_listed(
     return ListedReport(
         pairs=len(pairs),
         unscored=int((~scored).sum()),
-        accuracy=share(of_folds.mean(), figures[:, 0]),
+        accuracy=measured(of_folds.mean(), figures[:, 0]),
         accuracy_error=_standard_error(of_folds),
         folds=tuple(of_folds.tolist()),
         thresholds=thresholds,
-        auc=share(curve.auc, figures[:, 1]),
+        auc=measured(curve.auc, figures[:, 1]),
         tar_at={
-            fmr: share(curve.tar_at(fmr), figures[:, 2 + place]) for place, fmr in enumerate(asked)
+            fmr: measured(curve.tar_at(fmr), figures[:, 2 + place])
+            for place, fmr in enumerate(asked)
         },
         curve=curve,
     )

@@ -203,8 +203,9 @@ def groups_page(report: GroupsReport) -> Page:
         drawings=(
             Drawing(
                 name="groups",
-                title="Error rates of: " + ", ".join(one.name for one in report.groups),
+                title="Error rates by group",
                 x="group",
+                ticks=tuple(one.name for one in report.groups),
                 y="rate",
                 lines=(
                     _group_line("FMR", places, [one.fmr for one in report.groups]),

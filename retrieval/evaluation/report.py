@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,6 +24,7 @@ from retrieval.evaluation.resampling import Doubles
 INCHES: Final = (6.4, 4.4)
 DOTS_AN_INCH: Final = 120
 POINTS_MARKED_MAX: Final = 10
+POINTS_ASIDE: Final = 0.1  # so that bars of two lines do not hide each other
 PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto }}
@@ -54,6 +56,7 @@ class Drawing:
     x: str
     y: str
     lines: tuple[Line, ...]
+    ticks: tuple[str, ...] = ()  # names of x = 0, 1, ...: then there are points, and no curves
     x_logarithmic: bool = False
     y_logarithmic: bool = False
 
@@ -128,10 +131,13 @@ def drawn(drawing: Drawing) -> bytes:
     axes.set(title=drawing.title, xlabel=drawing.x, ylabel=drawing.y)
     axes.set_xscale("log" if drawing.x_logarithmic else "linear")
     axes.set_yscale("log" if drawing.y_logarithmic else "linear")
-    for line in drawing.lines:
-        axes.plot(line.x, line.y, label=line.name, marker=_marker(line))
-        if line.low is not None and line.high is not None:
-            axes.fill_between(line.x, line.low, line.high, alpha=0.25)
+    if drawing.ticks:
+        axes.set_xticks(range(len(drawing.ticks)), drawing.ticks)
+    for place, line in enumerate(drawing.lines):
+        if drawing.ticks:
+            _draw_points(axes, line, aside=place * POINTS_ASIDE)
+        else:
+            _draw_curve(axes, line)
     axes.grid(visible=True, alpha=0.4)
     axes.legend()
     picture = BytesIO()
@@ -139,9 +145,20 @@ def drawn(drawing: Drawing) -> bytes:
     return picture.getvalue()
 
 
-def _marker(line: Line) -> str | None:
-    """Dots where a curve has few points, which were measured one by one."""
-    return "o" if len(line.x) <= POINTS_MARKED_MAX else None
+def _draw_curve(axes: Any, line: Line) -> None:
+    # Dots where a curve has few points, which were measured one by one.
+    marker = "o" if len(line.x) <= POINTS_MARKED_MAX else None
+    axes.plot(line.x, line.y, label=line.name, marker=marker)
+    if line.low is not None and line.high is not None:
+        axes.fill_between(line.x, line.low, line.high, alpha=0.25)
+
+
+def _draw_points(axes: Any, line: Line, *, aside: float) -> None:
+    """Points with the bars of their intervals; one without an interval has no bar."""
+    ends = [line.y if bound is None else bound for bound in (line.low, line.high)]
+    low, high = (np.where(np.isnan(end), line.y, end) for end in ends)
+    bars = np.abs(np.stack([line.y - low, high - line.y]))
+    axes.errorbar(line.x + aside, line.y, yerr=bars, fmt="o", capsize=4, label=line.name)
 
 
 def _html(table: Table) -> str:

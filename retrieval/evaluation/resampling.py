@@ -42,9 +42,12 @@ def draws(persons: int, *, seed: int, count: int = REPLICATES) -> Iterator[Doubl
 
 
 def interval(replicates: Doubles, *, level: float = LEVEL) -> tuple[float | None, float | None]:
-    """The middle `level` of what the draws gave; None where a bound is not finite."""
+    """The middle `level` of what the draws gave; None where a bound is not finite.
+
+    Draws that all give the same tell nothing, as of an error never seen: (None, None).
+    """
     known = replicates[~np.isnan(replicates)]
-    if not len(known):
+    if not len(known) or known.min() == known.max():
         return None, None
     tail = (1 - level) / 2
     # Between infinity and a number nothing can be interpolated.
@@ -60,20 +63,6 @@ def measured(value: float, replicates: Doubles, *, level: float = LEVEL) -> Meas
     """
     low, high = interval(replicates, level=level)
     return Measure(value=float(value), low=low, high=high)
-
-
-def rate(value: float, replicates: Doubles) -> Measure:
-    """An error rate. Of errors never seen every draw says 0, and that is no interval."""
-    if value == 0:
-        return Measure(value=0.0, low=None, high=None)
-    return measured(value, replicates)
-
-
-def share(value: float, replicates: Doubles) -> Measure:
-    """A share of what went right. Where nothing went wrong every draw says 1: no interval."""
-    if value == 1:
-        return Measure(value=1.0, low=None, high=None)
-    return measured(value, replicates)
 
 
 def require_persons(faces: npt.NDArray[np.int64]) -> None:

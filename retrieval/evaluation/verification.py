@@ -14,9 +14,8 @@ from retrieval.evaluation.resampling import (
     Doubles,
     Measure,
     draws,
-    rate,
+    measured,
     require_persons,
-    share,
 )
 from retrieval.store.labelled import Labelled
 
@@ -99,13 +98,13 @@ def _report(
         faces=int(scores.faces.sum()),
         genuine=len(scores.genuine),
         impostors=int(scores.impostors.sum()),
-        auc=share(whole.auc, figures[:, 0]),
-        eer=rate(whole.eer, figures[:, 1]),
+        auc=measured(whole.auc, figures[:, 0]),
+        eer=measured(whole.eer, figures[:, 1]),
         at_fmr=tuple(
             AtFmr(
                 fmr=one,
                 threshold=threshold_of(whole.bin_at(one)),
-                tar=share(whole.tar_at(one), figures[:, 2 + place]),
+                tar=measured(whole.tar_at(one), figures[:, 2 + place]),
             )
             for place, one in enumerate(asked)
         ),

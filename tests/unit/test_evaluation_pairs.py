@@ -13,7 +13,7 @@ from retrieval.evaluation.curves import (
     whole_curve,
 )
 from retrieval.evaluation.pairs import BINS, bin_of_threshold, bins_of, score_pairs, threshold_of
-from retrieval.evaluation.resampling import draws, interval, rate
+from retrieval.evaluation.resampling import Measure, draws, interval, measured
 from retrieval.values import UnitRows, unit_rows
 
 RANDOM = np.random.default_rng(8)
@@ -151,7 +151,8 @@ def test_thresholds_and_bins_name_each_other() -> None:
 
 def test_what_the_data_do_not_carry_is_not_given() -> None:
     assert carried([1e-2, 1e-3, 1e-4], 30_000) == [1e-2, 1e-3]
-    assert rate(0.0, np.zeros(5)).high is None
+    assert measured(0.0, np.zeros(5)) == Measure(value=0.0, low=None, high=None)
+    assert measured(0.5, np.arange(1001) / 1000) == Measure(value=0.5, low=0.025, high=0.975)
     assert interval(np.array([np.nan, np.nan])) == (None, None)
     assert interval(np.full(100, np.inf)) == (None, None)
 
