@@ -27,10 +27,12 @@ from retrieval.values import (
 )
 
 _KNOWN: Final = text("""
-    SELECT image.sha256, image.id, image.path, image.member, person.name AS person
+    SELECT image.sha256, image.id, image.path, image.member,
+        array_remove(ARRAY[person.name, merged.name], NULL) AS persons
     FROM image
     LEFT JOIN face ON face.image_id = image.id AND face.person_id IS NOT NULL
     LEFT JOIN person ON person.id = face.person_id
+    LEFT JOIN person AS merged ON merged.merged_into = person.id
     WHERE image.collection_id = :collection AND image.sha256 = ANY(:hashes)
 """)
 _REFUSED: Final = text("""
@@ -168,7 +170,7 @@ class KnownImage:
     id: ImageId
     path: bytes
     member: str | None
-    persons: frozenset[str]
+    persons: frozenset[str]  # names of its faces' persons, and of those merged into them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +195,7 @@ def known_images(
             id=ImageId(row.id),
             path=row.path,
             member=row.member,
-            persons=persons | ({row.person} if row.person else set()),
+            persons=persons | set(row.persons),
         )
     return found
 

@@ -14,14 +14,14 @@ from retrieval.filters.parse import parse
 from retrieval.store import collections as tenants
 from retrieval.store.database import Connection, Store
 from retrieval.store.faces import update_faces
-from retrieval.store.images import persons_named
+from retrieval.store.images import known_images, persons_named
 from retrieval.store.people import operations as op
 from retrieval.store.people.events import event, events
 from retrieval.store.people.operations import Done
 from retrieval.store.people.reading import persons
 from retrieval.store.people.undo import undo
 from retrieval.values import Collection, FaceId
-from tests.people import dump, faces_of, gallery
+from tests.people import dump, faces_of, gallery, picture
 
 OPERATIONS = 500
 PICTURES = [["Ann"], ["Ann", "Ben"], ["Ben"], ["Cleo", None], [None], ["Dora", "Ann"], [None, None]]
@@ -226,6 +226,9 @@ def test_the_name_and_number_of_a_merged_person_mean_the_survivor(
         )
     with store.writing() as connection:
         assert persons_named(connection, ["Ben"], **of_it) == {"Ben": numbers["Cleo"]}
+        second = picture(2, []).sha256  # of Ann and Ben, whom ingest may go on to call so
+        known = known_images(connection, people, [second])[second]
+        assert known.persons == {"Ann", "Ben", "Cleo"}
         cleo, dora = persons(connection, **of_it)
     assert (cleo.merged, cleo.aliases) == ((numbers["Ann"], numbers["Ben"]), ("Ann", "Ben"))
     assert (cleo.links, dora.links) == ((dora.id,), (cleo.id,))
