@@ -258,7 +258,8 @@ def _differential(names: Sequence[str], found: Doubles, drawn: Doubles) -> Diffe
     if len(names) < 2:  # noqa: PLR2004
         return None
     rates = found[:, 0] / found[:, 1]
-    worst, best = int(np.argmax(rates)), int(np.argmin(rates))
+    order = np.argsort(rates)  # of equal rates too it gives two groups
+    worst, best = int(order[-1]), int(order[0])
     comparisons = len(names) * (len(names) - 1) // 2
     ratio = _ratio(
         (found[worst], drawn[:, worst]),
