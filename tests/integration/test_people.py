@@ -4,6 +4,7 @@ import getpass
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import text
@@ -14,7 +15,7 @@ from retrieval.filters.parse import parse
 from retrieval.store import collections as tenants
 from retrieval.store.database import Connection, Store
 from retrieval.store.faces import update_faces
-from retrieval.store.images import known_images, persons_named
+from retrieval.store.images import add_images, known_images, persons_named
 from retrieval.store.people import operations as op
 from retrieval.store.people.events import event, events
 from retrieval.store.people.operations import Done
@@ -25,6 +26,13 @@ from tests.people import dump, faces_of, gallery, picture
 
 OPERATIONS = 500
 PICTURES = [["Ann"], ["Ann", "Ben"], ["Ben"], ["Cleo", None], [None], ["Dora", "Ann"], [None, None]]
+# Faces of persons who are merged, or of whom it is known that they are not.
+STRAY = """
+    SELECT count(*)
+    FROM face JOIN person ON person.id = person_id
+        LEFT JOIN rejection ON face_id = face.id AND rejection.person_id = person.id
+    WHERE merged_into IS NOT NULL OR face_id IS NOT NULL
+"""
 
 
 @pytest.fixture
@@ -380,3 +388,39 @@ def test_dropping_a_collection_takes_its_persons_along(store: Store, people: Col
         tenants.drop_collection(connection, people)
     left = dump(store, without={"face_change", "person_change", "audit", "alembic_version"})
     assert {table for table, rows in left.items() if rows} <= {"space", "pgqueuer_schema"}
+
+
+@pytest.mark.timeout(300)
+def test_ingest_beside_operations_gives_no_face_to_somebody_who_is_merged_or_gone(
+    store: Store, people: Collection
+) -> None:
+    failed: list[Exception] = []
+    names = ["Ann", "Ben", "Cleo", "Dora"]
+    with store.reading() as connection:
+        space = tenants.space_of(connection, people)
+
+    def ingest() -> None:
+        try:
+            for number in range(100, 160):
+                images = [picture(10 * number + n, [name, None]) for n, name in enumerate(names)]
+                with store.writing() as connection:
+                    add_images(connection, images, collection=people, space=space)
+        except Exception as cause:  # noqa: BLE001  (a thread's error would be lost)
+            failed.append(cause)
+
+    writer = threading.Thread(target=ingest)
+    writer.start()
+    anybody = Anybody(store, people, seed=5)
+    made: list[int] = []
+    while writer.is_alive():
+        if made and anybody.random.random() < 0.4:
+            with suppress(UndoRefusedError):
+                done(store, lambda c: undo(c, made.pop(), collection=people))
+        elif (acted := anybody.act()) is not None and acted.event is not None:
+            made.append(acted.event)
+    writer.join()
+    assert failed == []
+    with store.reading() as connection:
+        stray = connection.scalar(text(STRAY))
+        kept = connection.scalar(text("SELECT count(*) FROM face"))
+    assert (stray, kept) == (0, 60 * 8 + 11)
