@@ -424,3 +424,28 @@ def test_ingest_beside_operations_gives_no_face_to_somebody_who_is_merged_or_gon
         stray = connection.scalar(text(STRAY))
         kept = connection.scalar(text("SELECT count(*) FROM face"))
     assert (stray, kept) == (0, 60 * 8 + 11)
+
+
+def test_undo_puts_no_face_on_somebody_whom_it_was_rejected_for(
+    store: Store, people: Collection
+) -> None:
+    (face, *_) = faces_of(store, None)
+    of_it = {"collection": people}
+    rejected = done(store, lambda c: op.reject(c, [face], "Ann", **of_it)).event
+    back = done(store, lambda c: undo(c, rejected or 0, **of_it)).event
+    given = done(store, lambda c: op.assign(c, [face], "Ann", **of_it)).event
+    with pytest.raises(UndoRefusedError, match=rf"undo {given} \(assign\) first"):
+        done(store, lambda c: undo(c, back or 0, **of_it))
+
+
+def test_undo_gives_nobody_a_name_that_somebody_else_took(store: Store, people: Collection) -> None:
+    of_it = {"collection": people}
+    renamed = done(store, lambda c: op.rename(c, "Ann", "Anna", **of_it)).event
+    made = done(store, lambda c: op.create(c, "Ann", **of_it)).event
+    with pytest.raises(UndoRefusedError, match=rf"undo {made} \(create\) first"):
+        done(store, lambda c: undo(c, renamed or 0, **of_it))
+    done(store, lambda c: undo(c, made or 0, **of_it))
+    with store.writing() as connection:
+        newcomer = persons_named(connection, ["Ann"], **of_it)["Ann"]
+    with pytest.raises(UndoRefusedError, match=f"person {newcomer} was changed.*by ingest"):
+        done(store, lambda c: undo(c, renamed or 0, **of_it))
