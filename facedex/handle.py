@@ -19,6 +19,7 @@ from facedex.people import People
 from indexer import erasing
 from indexer.jobs import IngestRequest, queue_ingest
 from retrieval.errors import (
+    CalibrationMissingError,
     RefusedImageError,
     SpaceMismatchError,
     StoreConflictError,
@@ -67,6 +68,7 @@ from retrieval.values import (
 # methods that need those import them (0.7 s of 1.3 s).
 if TYPE_CHECKING:
     from facedex.evaluation import Evaluation
+    from facedex.protected import Protected
     from facedex.recognition import Recognition
     from indexer.build import BuildReport
     from indexer.bulk.exporting import ExportReport
@@ -263,6 +265,7 @@ class Facedex:
         ).run(listing)
         with self.store.writing() as connection:
             audit.record(connection, "ingest", tenant, images=report.images, faces=report.faces)
+        self.match_protected(tenant)
         self._maintain_index(tenant)
         return report
 
@@ -282,6 +285,7 @@ class Facedex:
         tenant = self.collection(request.collection)
         with self.store.writing() as connection:
             audit.record(connection, "import", tenant, rows=report.rows)
+        self.match_protected(tenant)
         self._maintain_index(tenant)
         return report
 
@@ -452,6 +456,13 @@ class Facedex:
 
         return Evaluation(self)
 
+    @cached_property
+    def protected(self) -> "Protected":
+        """The protected list of the collection."""
+        from facedex.protected import Protected
+
+        return Protected(self)
+
     # --- index -------------------------------------------------------------------------------
 
     def index(self, collection: Collection) -> Reader:
@@ -612,6 +623,17 @@ class Facedex:
         if key not in self._indexes:
             self._indexes[key] = Reader.open(holding, home=self.settings.home)
         return self._indexes[key]
+
+    def match_protected(self, collection: Collection) -> None:
+        """Match what came in with the collection's protected list, where there is one.
+
+        Whoever writes faces is told nothing of it, errors included: what is not matched now is
+        matched later, since the list's cursor stays where it is.
+        """
+        from indexer.protecting import follow
+
+        with suppress(CalibrationMissingError, StoreConflictError):
+            follow(self.store, collection)
 
     def _maintain_index(self, collection: Collection) -> None:
         """Build snapshots where so much changed that readers would feel it."""

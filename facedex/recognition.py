@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from retrieval.errors import CalibrationMissingError, RefusedImageError
+from retrieval.errors import RefusedImageError
 from retrieval.index.exact import cosines
 from retrieval.limits import COUNT_MAX
-from retrieval.people.calibration import Calibration, Threshold, shipped
+from retrieval.people.calibration import Calibration, Threshold
 from retrieval.people.decision import (
     Candidate,
     Identification,
@@ -27,7 +27,7 @@ from retrieval.reader import Reader
 from retrieval.search import Question
 from retrieval.store import audit
 from retrieval.store import collections as tenants
-from retrieval.store.calibrations import stored_calibration
+from retrieval.store.calibrations import calibration_of
 from retrieval.store.database import token
 from retrieval.store.faces import quality_of
 from retrieval.store.holdings import Persons
@@ -188,6 +188,7 @@ class Recognition:
             done = operations.assign(connection, faces, name, collection=tenant)
             audit.record(connection, "enroll", tenant, faces=len(faces))
             written = token(connection)
+        self._facedex.match_protected(tenant)
         return Enrolment(
             person=done.person, faces=tuple(faces), refused=tuple(refused), token=written
         )
@@ -220,14 +221,7 @@ class Recognition:
         """
         tenant, space = self._place()
         with self._facedex.store.reading() as connection:
-            own = stored_calibration(connection, collection=tenant, space=space)
-        found = own or shipped(space.name, model_sha256=space.model_sha256)
-        if found is None:
-            raise CalibrationMissingError(
-                f"nothing is known of how alike strangers are in space '{space.name}'. "
-                "Run `facedex evaluate verification --calibrate` on labelled faces"
-            )
-        return found
+            return calibration_of(connection, collection=tenant, space=space)
 
     def _place(self) -> tuple[Collection, Space]:
         tenant = self._facedex.collection()
@@ -250,31 +244,16 @@ class Recognition:
         for path in map(Path, pictures):
             try:
                 portrait = read_portrait(path, reader)
-                _require_quality(portrait)
+                require_quality(portrait)
                 found = _candidates(index, _probe(portrait), conflict)
                 _require_no_other(found, {*linked, person})
             except RefusedImageError as refusal:
                 refused.append(RefusedPortrait(path=path, reason=str(refusal)))
             else:
                 accepted.append(portrait)
-        alike = self._alike(accepted, None if person is None else _template(index, person))
-        refused += [
-            RefusedPortrait(path=one.path, reason=UNLIKE) for one in accepted if one not in alike
-        ]
-        return alike, refused
-
-    def _alike(
-        self, portraits: Sequence["Portrait"], template: UnitRows | None
-    ) -> list["Portrait"]:
-        """Those like the person's template, or like the picture that is most like all others."""
-        if not portraits:
-            return []
-        vectors = np.stack([one.face.vector for one in portraits])
-        if template is None:
-            template = UnitRows(vectors[[np.argmax((vectors @ vectors.T).sum(axis=1))]])
-        least = self.calibration().for_fmr(FMR_OF_ONE_PERSON).similarity
-        similarities = (vectors @ template.T)[:, 0]
-        return [one for one, near in zip(portraits, similarities, strict=True) if near >= least]
+        template = None if person is None else _template(index, person)
+        kept, others = alike(accepted, template, calibration=self.calibration())
+        return kept, [*refused, *others]
 
     def _named(self, candidates: Sequence[Candidate]) -> tuple[Named, ...]:
         names = self.names_of([one.person for one in candidates])
@@ -312,13 +291,34 @@ def _template(index: Reader, person: PersonId) -> UnitRows | None:
     return unit_rows(vectors) if there.all() else None
 
 
-def _require_quality(portrait: "Portrait") -> None:
+def require_quality(portrait: "Portrait") -> None:
+    """Raise RefusedImageError where the picture is too poor to stand for a person."""
     quality = portrait.face.quality.total
     if quality < QUALITY_FLOOR:
         raise RefusedImageError(
             f"its quality is {quality:.2f}, below {QUALITY_FLOOR:.2f}: too small, blurred, covered "
             "or turned away to stand for a person"
         )
+
+
+def alike(
+    portraits: Sequence["Portrait"], template: UnitRows | None, *, calibration: Calibration
+) -> tuple[list["Portrait"], list[RefusedPortrait]]:
+    """Those like the person's template, or like the picture that is most like all others.
+
+    The others come second, refused.
+    """
+    if not portraits:
+        return [], []
+    vectors = np.stack([one.face.vector for one in portraits])
+    if template is None:
+        template = UnitRows(vectors[[np.argmax((vectors @ vectors.T).sum(axis=1))]])
+    least = calibration.for_fmr(FMR_OF_ONE_PERSON).similarity
+    similarities = (vectors @ template.T)[:, 0]
+    pairs = list(zip(portraits, similarities, strict=True))
+    kept = [one for one, near in pairs if near >= least]
+    unlike = [RefusedPortrait(path=one.path, reason=UNLIKE) for one, near in pairs if near < least]
+    return kept, unlike
 
 
 def _require_no_other(found: Sequence[Candidate], same: set[PersonId | None]) -> None:

@@ -27,6 +27,9 @@ TEXT_BYTES_MAX: Final = 8 * 2**10  # one text value; B-tree entries end at a thi
 NAME_BYTES_MAX: Final = 2_000  # an external id or a person's name: both are indexed
 TAGS_MAX: Final = 1_000  # values of one array attribute of one face
 FACES_PER_EVENT_MAX: Final = 1_000_000  # of one person operation: 20 MB of jsonb, and its index
+PROTECTED_PERSONS_MAX: Final = (
+    10_000  # each new face is compared with each of them, 4,096 faces at once
+)
 REFUSED_ROWS_MAX: Final = 1_000  # that an import names one by one; it counts them all
 
 

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "update": ("faces", "Set attributes of faces."),
     "delete": ("faces", "Delete faces."),
     "person": ("person", "Name people, correct what was said of them, take it back."),
+    "protected": ("protected", "Notice persons in whatever comes in, out of others' sight."),
     "collection": ("collections", "List, create, drop collections; declare attributes."),
     "space": ("collections", "List embedding spaces with their licences."),
     "index": ("index", "Build, show and verify the index."),

@@ -5,7 +5,8 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from retrieval.people.calibration import Calibration, from_json, to_json
+from retrieval.errors import CalibrationMissingError
+from retrieval.people.calibration import Calibration, from_json, shipped, to_json
 from retrieval.values import Collection, Space
 
 _KEEP: Final = text("""
@@ -34,3 +35,19 @@ def stored_calibration(
     """The collection's own calibration, None where nobody measured one."""
     found = connection.scalar(_KEPT, {"collection": collection.id, "space": space.id})
     return None if found is None else from_json(found)
+
+
+def calibration_of(connection: Connection, *, collection: Collection, space: Space) -> Calibration:
+    """The collection's own, or else the one that came with the model.
+
+    Raises:
+        CalibrationMissingError: there is neither.
+    """
+    own = stored_calibration(connection, collection=collection, space=space)
+    found = own or shipped(space.name, model_sha256=space.model_sha256)
+    if found is None:
+        raise CalibrationMissingError(
+            f"nothing is known of how alike strangers are in space '{space.name}'. "
+            "Run `facedex evaluate verification --calibrate` on labelled faces"
+        )
+    return found
