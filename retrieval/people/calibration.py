@@ -151,16 +151,22 @@ class Calibration:
             gallery: persons that are searched, at least 1.
         """
         _checked(fpir, what="fpir")
-        growth = max(gallery, 1) / self.searches.size
-        similarity = self.searches.threshold(-math.log1p(-fpir) / growth)
+        each = -math.log1p(-fpir) / max(gallery, 1)
+        similarity = self.searches.threshold(each * self.searches.size)
+        if similarity == self.searches.similarities[0]:
+            # Every search through the gallery of the data met somebody so alike: fewer persons
+            # need less, which only comparisons tell.
+            similarity = min(similarity, self.comparisons.threshold(each))
         return Threshold(
             similarity=similarity, asked=fpir, expected=self.fpir(similarity, gallery=gallery)
         )
 
     def fpir(self, similarity: float, *, gallery: int) -> Rate:
         """The share of searches for strangers that find somebody at a threshold."""
-        growth = max(gallery, 1) / self.searches.size
-        rate = self.searches.rate(similarity)
+        tail = self.searches
+        if similarity < tail.similarities[0]:
+            tail = self.comparisons
+        growth, rate = max(gallery, 1) / tail.size, tail.rate(similarity)
         if rate.low is None or rate.high is None:
             return Rate(value=-math.expm1(-rate.value * growth), low=None, high=None)
         low, value, high = (-math.expm1(-of * growth) for of in (rate.low, rate.value, rate.high))

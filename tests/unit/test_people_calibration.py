@@ -57,7 +57,7 @@ def test_a_share_of_strangers_as_asked_reaches_the_threshold(
 
 
 @pytest.mark.parametrize("fpir", [0.001, 0.01, 0.1])
-@pytest.mark.parametrize("gallery", [1_000, 10_000, 50_000])
+@pytest.mark.parametrize("gallery", [1, 10, 1_000, 10_000, 50_000])
 def test_searches_through_galleries_of_any_size_err_as_often_as_asked(
     calibration: Calibration, fpir: float, gallery: int
 ) -> None:
@@ -82,6 +82,7 @@ def test_a_stricter_rate_never_lowers_the_threshold(calibration: Calibration) ->
         [calibration.for_fmr(rate).similarity for rate in rates],
         [calibration.for_fpir(rate, gallery=500).similarity for rate in rates],
         [calibration.for_fpir(0.01, gallery=int(1 / rate)).similarity for rate in rates],
+        [calibration.for_fpir(0.3, gallery=persons).similarity for persons in range(1, 400)],
     ):
         assert all(one <= other for one, other in pairwise(strict))
 
