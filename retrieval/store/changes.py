@@ -77,6 +77,9 @@ PRUNE: Final = text("""
         UPDATE collection SET log_begins = begins
         FROM kept
         WHERE id = :collection_id AND log_begins < begins
+    ), persons AS (
+        DELETE FROM person_change USING kept
+        WHERE collection_id = :collection_id AND xid < begins
     )
     DELETE FROM face_change USING kept
     WHERE collection_id = :collection_id AND xid < begins
@@ -157,7 +160,7 @@ def changes_since(
 
 
 def prune(store: Store, *, collection: Collection) -> int:
-    """Delete what every kept snapshot shows; give the number of log rows that went."""
+    """Delete what every kept snapshot shows; give the number of faces' rows that went."""
     with store.writing() as connection:
         return connection.execute(PRUNE, {"collection_id": collection.id}).rowcount
 

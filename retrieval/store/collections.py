@@ -93,6 +93,7 @@ def drop_collection(connection: Connection, collection: Collection) -> None:
         "DELETE FROM face WHERE collection_id = :id",
         "DELETE FROM collection WHERE id = :id",
         "DELETE FROM face_change WHERE collection_id = :id",
+        "DELETE FROM person_change WHERE collection_id = :id",
     ):
         connection.execute(text(statement), of_it)
 

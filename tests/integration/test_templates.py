@@ -13,6 +13,7 @@ from indexer.check import check
 from retrieval.people.template import templates
 from retrieval.reader import Reader
 from retrieval.search import Question
+from retrieval.store.collections import drop_collection
 from retrieval.store.database import Store
 from retrieval.store.holdings import PERSON_FIELDS, Persons
 from retrieval.values import FaceIds, UnitRows, unit_rows
@@ -137,6 +138,27 @@ def test_a_write_past_the_triggers_of_ordinary_sessions_is_logged(faces: TestGal
         connection.execute(text("UPDATE face SET person_id = NULL WHERE id = 1"))
     with faces.store.reading() as connection:
         assert connection.scalar(text("SELECT count(*) FROM person_change")) == 1
+
+
+def test_the_log_of_persons_is_pruned_with_that_of_faces_and_goes_with_the_collection(
+    faces: TestGallery, tmp_path: Path
+) -> None:
+    def logged() -> int:
+        with faces.store.reading() as connection:
+            return int(connection.scalar(text("SELECT count(*) FROM person_change")))
+
+    assert logged() > 0
+    for _ in range(2):  # the watermark of the first is kept with the snapshot before
+        build(persons_of(faces), home=tmp_path)
+        build(faces.holding, home=tmp_path)
+    assert logged() == 0
+    index = Reader.open(persons_of(faces), home=tmp_path)
+    faces.execute("UPDATE face SET person_id = NULL WHERE id = 1")
+    index.refresh()
+    assert held(index) == truth(faces)
+    with faces.store.writing() as connection:
+        drop_collection(connection, faces.collection)
+    assert logged() == 0
 
 
 def test_a_person_is_found_by_its_template(faces: TestGallery, tmp_path: Path) -> None:
