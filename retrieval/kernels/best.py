@@ -125,6 +125,23 @@ def sink(similarities, faces, filled, similarity, face):
 
 
 @inlined
+def replaced(best, value):
+    """Put a value in the place of the least of a heap of values."""
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= len(best):
+            break
+        if child + 1 < len(best) and best[child + 1] < best[child]:
+            child += 1
+        if value <= best[child]:
+            break
+        best[place] = best[child]
+        place = child
+    best[place] = value
+
+
+@inlined
 def resume(heap, filled):
     """Make a heap of what an earlier search has sorted: the last first is one."""
     similarities, faces = heap
@@ -178,15 +195,30 @@ def best_of_numbers(query, numbers, table, heap, filled):
     Returns:
         How many rows are kept, at most k.
     """
-    probe = widened(query)
-    vectors, dimension = table[0], len(query)
-    resume(heap, filled)
-    for place in range(len(numbers)):
-        if place + AHEAD < len(numbers):
+    vectors, scales, ids = table
+    dimension, count, wanted = len(query), len(numbers), len(heap[0])
+    quick = np.empty(count, np.float32)
+    best = np.full(min(wanted, count), np.float32(-2.0))  # a heap: first the last of the best
+    for place in range(count):
+        if place + AHEAD < count:
             start = np.int64(numbers[place + AHEAD]) * dimension
             for line in range(0, dimension, LINE):
                 fetch(vectors, start + line)
-        filled = consider(np.int64(numbers[place]), probe, table, heap, filled)
+        row = np.int64(numbers[place])
+        quick[place] = half_product(vectors, row * dimension, query, dimension) * scales[row]
+        if quick[place] > best[0]:
+            replaced(best, quick[place])
+    # Of the two that are compared each may be wrong by the slack; what is less is none of the best.
+    floor = best[0] - 2 * slack(dimension) if count >= wanted else np.float32(-2.0)
+    if filled == wanted:
+        floor = max(floor, np.float32(heap[0][filled - 1]) - slack(dimension))
+    probe = widened(query)
+    resume(heap, filled)
+    for place in range(count):
+        if quick[place] >= floor:
+            row = np.int64(numbers[place])
+            found = cosine(vectors, row * dimension, probe)
+            filled = keep(heap[0], heap[1], filled, found, ids[row])
     sort_heap(heap, filled)
     return filled
 

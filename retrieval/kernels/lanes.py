@@ -17,6 +17,7 @@ F32, F64 = ir.FloatType(), ir.DoubleType()
 HALF = ir.HalfType()
 WORDS_AT_ONCE = 8
 HALVES_AT_ONCE = 16
+SUMS_AT_ONCE = 4  # an addition takes four cycles, and each waits for the one before in its sum
 ROWS_AT_ONCE = 8
 EIGHT_HALVES, EIGHT_FLOATS, EIGHT_DOUBLES = (ir.VectorType(item, 8) for item in (HALF, F32, F64))
 DOUBLES_AT_ONCE = 8
@@ -195,26 +196,32 @@ def half_product(typingctx: Any, rows: Any, start: Any, query: Any, dimension: A
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         rows_data = _data(context, builder, signature.args[0], args[0])
         query_data = _data(context, builder, signature.args[2], args[2])
-        step = 2 * HALVES_AT_ONCE
         wide = ir.VectorType(F32, HALVES_AT_ONCE)
-        sums = [cgutils.alloca_once_value(builder, _all(0.0, F32, HALVES_AT_ONCE)) for _ in "ab"]
+        none = _all(0.0, F32, HALVES_AT_ONCE)
+        sums = [cgutils.alloca_once_value(builder, none) for _ in range(SUMS_AT_ONCE)]
+
+        def add(here: Any, held: Any) -> None:
+            place = builder.add(args[1], here)
+            bits = _vector_at(builder, rows_data, place, I16, HALVES_AT_ONCE, 2)
+            values = builder.fpext(builder.bitcast(bits, ir.VectorType(HALF, HALVES_AT_ONCE)), wide)
+            others = _vector_at(builder, query_data, here, F32, HALVES_AT_ONCE, 4)
+            added = _called(builder, "llvm.fma.v16f32", wide, values, others, builder.load(held))
+            builder.store(added, held)
+
+        step = SUMS_AT_ONCE * HALVES_AT_ONCE
         rounds = builder.udiv(args[3], I64(step))
         with cgutils.for_range(builder, rounds) as loop:
             begin = builder.mul(loop.index, I64(step))
             for part, held in enumerate(sums):
-                here = builder.add(begin, I64(part * HALVES_AT_ONCE))
-                place = builder.add(args[1], here)
-                bits = _vector_at(builder, rows_data, place, I16, HALVES_AT_ONCE, 2)
-                halves = builder.bitcast(bits, ir.VectorType(HALF, HALVES_AT_ONCE))
-                values = builder.fpext(halves, wide)
-                others = _vector_at(builder, query_data, here, F32, HALVES_AT_ONCE, 4)
-                added = _called(
-                    builder, "llvm.fma.v16f32", wide, values, others, builder.load(held)
-                )
-                builder.store(added, held)
-        both = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
-        total = cgutils.alloca_once_value(builder, _sum_of_lanes(builder, both))
-        done = builder.mul(rounds, I64(step))
+                add(builder.add(begin, I64(part * HALVES_AT_ONCE)), held)
+        vectors = builder.udiv(args[3], I64(HALVES_AT_ONCE))
+        begun = builder.mul(rounds, I64(SUMS_AT_ONCE))
+        with cgutils.for_range(builder, builder.sub(vectors, begun)) as loop:
+            add(builder.mul(builder.add(begun, loop.index), I64(HALVES_AT_ONCE)), sums[0])
+        held = [builder.load(one) for one in sums]
+        halves = builder.fadd(builder.fadd(held[0], held[1]), builder.fadd(held[2], held[3]))
+        total = cgutils.alloca_once_value(builder, _sum_of_lanes(builder, halves))
+        done = builder.mul(vectors, I64(HALVES_AT_ONCE))
         with cgutils.for_range(builder, builder.sub(args[3], done)) as loop:
             here = builder.add(done, loop.index)
             bits = builder.load(builder.gep(rows_data, [builder.add(args[1], here)]))

@@ -215,19 +215,24 @@ def test_mean_recall_over_new_queries_is_at_least_what_was_promised(
         assert fmean(one.answer.work.by_code for one in found) < 0.9 * found[0].answer.survivors
 
 
+@pytest.mark.parametrize("way", [None, Strategy.SCAN])
 @pytest.mark.parametrize("recall", [0.95, 0.99, 0.999])
 def test_an_index_too_small_for_lists_keeps_its_promise_too(
-    recall: float, monkeypatch: pytest.MonkeyPatch
+    recall: float, way: Strategy | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lists, "LISTED_ROWS_MIN", 20_000)  # as it is where no fixture lowers it
     random = np.random.default_rng(4)
     index = Index.build(random.standard_normal((8_000, 64)))
     queries = random.standard_normal((200, 64))
-    shares = []
-    for query in queries:
-        true, found = index.search(query, recall="exact"), index.search(query, recall=recall)
-        shares.append(len(set(true.ids.tolist()) & set(found.ids.tolist())) / 10)
-    assert found.answer.plan.strategy is Strategy.SCAN
+    exact = [index.search(query, recall="exact") for query in queries]
+    if way is not None:
+        monkeypatch.setattr("retrieval.search.plan", in_way(way))
+    found = [index.search(query, recall=recall) for query in queries]
+    shares = [
+        len(set(true.ids.tolist()) & set(one.ids.tolist())) / 10
+        for true, one in zip(exact, found, strict=True)
+    ]
+    assert way in (None, found[0].answer.plan.strategy)
     assert fmean(shares) >= recall
 
 
