@@ -8,7 +8,7 @@ The stages, in the order in which a picture passes them:
     detect     models/scrfd, yunet        boxes and landmarks
     align      align.py                   112 x 112 crops
     embed      models/arcface, sface      vectors; quality.py judges them
-    person     people/                    one template for all faces of a person
+    person     people/                    a template for all its faces; what a similarity says
     store      store/                     facts in PostgreSQL, and the log of what changed
     filter     filters/                   one WHERE expression: SQL there, a bitmap here
     index      index/                     a mapped snapshot, and what came after it
