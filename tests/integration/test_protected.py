@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -334,6 +335,25 @@ def test_a_database_that_was_copied_to_another_server_is_matched_anew(facedex: F
     assert facedex.protected.match().faces == 0
 
 
+def test_writers_at_the_same_time_tell_each_face_once(facedex: Facedex, tmp_path: Path) -> None:
+    switch_on(facedex)
+    enlist(facedex, range(MEMBERS))
+    before = len(facedex.protected.alerts())
+
+    def bring(writer: int) -> None:
+        first = 10_000 + 100 * writer
+        planted = near(CENTRES, seed=writer, noise=0.3)
+        put(facedex, tmp_path / f"{writer}.parquet", planted, first=first)
+
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(bring, writer) for writer in range(6)]:
+            done.result()
+    found = facedex.protected.alerts(limit=1_000)[before:]
+    assert sorted(external_ids(facedex, [one.face for one in found])) == [
+        f"f{10_000 + 100 * writer + place}" for writer in range(6) for place in range(MEMBERS)
+    ]
+
+
 def test_whoever_matched_with_a_list_that_changed_writes_nothing(facedex: Facedex) -> None:
     switch_on(facedex)
     enlist(facedex, range(1))
@@ -545,6 +565,19 @@ def test_what_an_ordinary_role_brings_in_is_matched_by_whoever_may(
             with pytest.raises(UsageError, match="may not look"):
                 act()
     assert len(facedex.protected.alerts()) == before + 1
+
+
+def test_an_ordinary_role_deletes_a_face_with_an_alert_and_does_not_notice(
+    facedex: Facedex, ordinary_url: str, other_home: Path, tmp_path: Path
+) -> None:
+    switch_on(facedex)
+    enlist(facedex, range(2))
+    put(facedex, tmp_path / "1.parquet", near(CENTRES[:2], seed=3), first=10_000)
+    told = facedex.protected.alerts()
+    with open_facedex(home=other_home, database_url=ordinary_url) as other:
+        assert other.delete(where="external_id = 'f10000'")[0] == 1
+    left = facedex.protected.alerts()
+    assert left == [replace(told[0], face=None), told[1]]
 
 
 def test_without_a_list_matching_takes_two_short_queries(facedex: Facedex) -> None:

@@ -42,7 +42,8 @@ _NEW: Final = """
     )
     AND NOT pg_visible_in_snapshot(vector.changed, CAST(:cursor AS pg_snapshot))
 """
-# Of a face that was deleted meanwhile there is nothing to tell.
+# Of a face that was deleted meanwhile there is nothing to tell. The row is not locked: nobody else
+# shall ever wait for this. One that is being deleted at this moment is told as deleted, by _ALERTS.
 _WRITE: Final = text("""
     INSERT INTO protected.alert (person_id, face_id, vector_changed, similarity, threshold, poor,
                                  closest, closest_similarity)
@@ -50,18 +51,19 @@ _WRITE: Final = text("""
         CAST(:closest AS bigint[]), CAST(:closest_similarity AS double precision[])
     FROM face
     WHERE id = :face
-    FOR KEY SHARE
     ON CONFLICT (face_id, person_id, vector_changed) DO NOTHING
 """)
 _ALERTS: Final = text("""
-    SELECT alert.*,
+    SELECT alert.*, face.id AS face,
         ARRAY(
             SELECT path
             FROM unnest(closest) WITH ORDINALITY AS near (id, place)
                 JOIN protected.picture USING (id)
             ORDER BY place
         ) AS paths
-    FROM protected.alert JOIN protected.person ON person.id = alert.person_id
+    FROM protected.alert
+        JOIN protected.person ON person.id = alert.person_id
+        LEFT JOIN face ON face.id = alert.face_id
     WHERE person.collection_id = :collection AND alert.id > :after
         AND (alert.seen_at IS NULL OR NOT :unseen)
     ORDER BY alert.id
@@ -214,7 +216,7 @@ def _alert(row: Any) -> Alert:
         id=row.id,
         at=row.at,
         person=ProtectedId(row.person_id),
-        face=None if row.face_id is None else FaceId(row.face_id),
+        face=None if row.face is None else FaceId(row.face),
         similarity=Similarity(row.similarity),
         threshold=Similarity(row.threshold),
         poor=row.poor,
