@@ -1,6 +1,7 @@
 """Protected lists from outside: members are found, and nobody else sees a difference."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFilter
 
+from facedex.handle import open_facedex
 from tests import pictures
 from tests.acceptance.conftest import Ran, run
 
@@ -139,6 +141,40 @@ def test_pictures_that_must_not_stand_for_a_member_are_refused_with_the_reason(
     assert [one["name"] for one in facedex("protected", "list", "--json").json["persons"]] == [
         "Ann"
     ]
+
+
+@pytest.mark.data
+def test_of_ten_people_on_the_list_nearly_every_new_picture_raises_an_alert(
+    home: Path, lfw_small: Path
+) -> None:
+    folders = sorted(lfw_small.iterdir())
+    listed, others = folders[:100:10], folders[1:100:10]
+    given = {folder: sorted(folder.iterdir())[:3] for folder in listed}
+    planted = [path for folder in listed for path in sorted(folder.iterdir())[3:]]
+    strange = [path for folder in others for path in sorted(folder.iterdir())]
+    with open_facedex(home=home, workers=1) as facedex:
+        facedex.ingest(strange[:1])
+        facedex.protected.on(purpose="test", basis="a public data set")
+        persons = {
+            facedex.protected.add(folder.name, paths).person: folder
+            for folder, paths in given.items()
+        }
+        facedex.ingest([*planted, *strange])
+        images = {
+            one.face: Path(os.fsdecode(one.image or b"")) for one in facedex.faces(limit=1_000)
+        }
+        alerts = facedex.protected.alerts(limit=1_000)
+    found = {
+        images[one.face]
+        for one in alerts
+        if one.face is not None and images[one.face].parent == persons[one.person]
+    }
+    assert len(found & set(planted)) >= 0.97 * len(planted)
+    # A member may stand in the background of a stranger's picture.
+    assert len(alerts) - len(found) <= 0.03 * len(strange)
+    for one in alerts:
+        authentic = {str(path).encode() for path in given[persons[one.person]]}
+        assert set(one.paths) == authentic
 
 
 def lasting(value: Any) -> Any:
