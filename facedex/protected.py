@@ -56,8 +56,8 @@ class Added:
 class Protected:
     """The protected list of the configured collection.
 
-    Every method raises UsageError where the database role may not look, and UnknownNameError where
-    there is no list.
+    Every method raises UsageError where the database role may not work with lists, and
+    UnknownNameError where there is no list.
     """
 
     def __init__(self, facedex: "Facedex") -> None:

@@ -417,6 +417,18 @@ def test_an_alert_outlives_its_face_and_goes_with_the_collection(
     assert rows_of(facedex.store) == {"list": 0, "person": 0, "picture": 0, "alert": 0}
 
 
+def test_an_alert_holds_nothing_of_an_ordinary_person_that_was_erased(
+    facedex: Facedex, tmp_path: Path
+) -> None:
+    switch_on(facedex)
+    enlist(facedex, range(1))
+    named = {"person": ["Ann"]}
+    put(facedex, tmp_path / "1.parquet", near(CENTRES[:1], seed=3), first=10_000, **named)
+    facedex.people.erase("Ann")
+    with facedex.store.reading() as connection:
+        assert list(connection.scalars(text("SELECT face_id FROM protected.alert"))) == [None]
+
+
 def test_an_alert_is_seen_once(facedex: Facedex, tmp_path: Path) -> None:
     switch_on(facedex)
     enlist(facedex, range(2))
@@ -562,9 +574,27 @@ def test_what_an_ordinary_role_brings_in_is_matched_by_whoever_may(
     with open_facedex(home=other_home, database_url=ordinary_url) as other:
         put(other, tmp_path / "1.parquet", near(CENTRES[:1], seed=3), first=10_000)
         for act in (other.protected.show, other.protected.off, other.protected.alerts):
-            with pytest.raises(UsageError, match="may not look"):
+            with pytest.raises(UsageError, match="may not work"):
                 act()
     assert len(facedex.protected.alerts()) == before + 1
+
+
+def test_an_auditor_reads_alerts_and_stays_an_ordinary_role_otherwise(
+    facedex: Facedex, ordinary_url: str, other_home: Path, database_url: str, tmp_path: Path
+) -> None:
+    switch_on(facedex)
+    enlist(facedex, range(2))
+    put(facedex, tmp_path / "1.parquet", near(CENTRES[:1], seed=3), first=10_000)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("GRANT USAGE ON SCHEMA protected TO ordinary")
+        connection.execute("GRANT SELECT ON protected.alert TO ordinary")
+    with open_facedex(home=other_home, database_url=ordinary_url) as auditor:
+        put(auditor, tmp_path / "2.parquet", near(CENTRES[1:2], seed=3), first=10_001)
+        with pytest.raises(UsageError, match="may not work"):
+            auditor.protected.show()
+        with auditor.store.reading() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM protected.alert")) == 1
+    assert len(facedex.protected.alerts()) == 2
 
 
 def test_an_ordinary_role_deletes_a_face_with_an_alert_and_does_not_notice(

@@ -13,7 +13,14 @@ from retrieval.values import Collection, Cursor
 
 FPIR_MAX: Final = 0.01  # beyond it alerts are noise, and people who are in none of them suffer
 
-_MAY_LOOK: Final = text("SELECT has_schema_privilege('protected', 'USAGE')")
+# Who was given the alerts to read, and no more, neither matches nor changes lists.
+_MAY_WORK: Final = text("""
+    SELECT CASE
+        WHEN has_schema_privilege('protected', 'USAGE')
+        THEN has_table_privilege('protected.list', 'UPDATE')
+        ELSE false
+    END
+""")
 _FOUND: Final = text("""
     SELECT purpose, basis, fpir, cursor::text AS cursor, system_identifier, revision
     FROM protected.list
@@ -60,15 +67,15 @@ class ProtectedList:
 
 
 def followed(connection: Connection, collection: Collection) -> ProtectedList | None:
-    """The list that faces are to be matched with; None: there is none, or we may not look."""
-    return _found(connection, collection) if _may_look(connection) else None
+    """The list that faces are to be matched with; None: there is none, or none for this role."""
+    return _found(connection, collection) if _may_work(connection) else None
 
 
 def required(connection: Connection, collection: Collection) -> ProtectedList:
     """The collection's list.
 
     Raises:
-        UsageError: this database role may not look, whether there is a list or not.
+        UsageError: this database role may not work with lists, whether there is a list or not.
         UnknownNameError: there is none.
     """
     require_right(connection)
@@ -81,10 +88,10 @@ def required(connection: Connection, collection: Collection) -> ProtectedList:
 
 
 def require_right(connection: Connection) -> None:
-    """Raise UsageError where this database role may not look into protected lists."""
-    if not _may_look(connection):
+    """Raise UsageError where this database role may not work with protected lists."""
+    if not _may_work(connection):
         raise UsageError(
-            "this database role may not look into protected lists: ask the database's owner"
+            "this database role may not work with protected lists: ask the database's owner"
         )
 
 
@@ -146,8 +153,8 @@ def record(connection: Connection, action: str, collection: Collection, **counts
     connection.execute(_RECORD, entry)
 
 
-def _may_look(connection: Connection) -> bool:
-    return bool(connection.scalar(_MAY_LOOK))
+def _may_work(connection: Connection) -> bool:
+    return bool(connection.scalar(_MAY_WORK))
 
 
 def _found(connection: Connection, collection: Collection) -> ProtectedList | None:
