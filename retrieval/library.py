@@ -57,6 +57,7 @@ from retrieval.values import (
     Cursor,
     FaceIds,
     HalfRows,
+    Similarity,
     UnitRows,
     Value,
     unit_rows,
@@ -170,6 +171,7 @@ class Index:
         parameters: Mapping[str, Value] | None = None,
         count: int = 10,
         recall: Recall = DEFAULT_RECALL,
+        min_similarity: float | None = None,
     ) -> Found:
         """The `count` most similar vectors to one query (d,) among those that pass.
 
@@ -180,6 +182,8 @@ class Index:
             count: at most COUNT_MAX.
             recall: the share of true neighbours that answers hold in the mean, "certified" or
                 "exact".
+            min_similarity: leave out what is less alike; a high one saves most of the work of
+                certified and exact answers.
 
         Raises:
             FilterError: the condition cannot be read, or a parameter does not fit.
@@ -190,6 +194,7 @@ class Index:
             count=count,
             filter=self._filter(where, parameters),
             recall=recall,
+            min_similarity=None if min_similarity is None else Similarity(min_similarity),
         )
         answer = self._answered(question)
         [hits] = answer.hits

@@ -32,6 +32,7 @@ QUERIES_AT_ONCE: Final = 512  # with a block of rows their scores take 16 MiB
 GROUPS_OVERFETCH: Final = 4  # faces fetched for each person asked for, at first
 Heap = tuple[Doubles, FaceIds]  # (k,) each
 Coded = tuple[Rows, Coding]
+NOBODY: Final = 2**63 - 1  # a face that comes after every other of the same similarity
 _NO_HITS: Final = exact.nothing()
 
 
@@ -133,7 +134,8 @@ def search(view: View, question: Question) -> Answer:
     wanted = question.count if question.group_by is None else _overfetch(question)
     chosen = _plan(view, question, survivors, count=wanted)
     planned = time.perf_counter()
-    found = carried_out(view, question.vectors, survivors, chosen, count=wanted)
+    floor = question.min_similarity if question.group_by is None else None
+    found = carried_out(view, question.vectors, survivors, chosen, count=wanted, floor=floor)
     if question.group_by is not None:
         # What is looked at further must keep the promise of the first look.
         promised: Recall = "exact" if chosen.tier is Tier.EXACT else question.recall
@@ -182,9 +184,15 @@ def _plan(view: View, question: Question, survivors: Survivors, *, count: int) -
 
 
 def carried_out(
-    view: View, queries: UnitRows, survivors: Survivors, chosen: Plan, *, count: int
+    view: View,
+    queries: UnitRows,
+    survivors: Survivors,
+    chosen: Plan,
+    *,
+    count: int,
+    floor: float | None = None,
 ) -> list[_Found]:
-    """The answers in the order of the queries."""
+    """The answers in the order of the queries; hits below `floor` need not be neighbours at all."""
     match chosen.strategy:
         case Strategy.NOTHING:
             return [_Found(_NO_HITS, Work()) for _ in queries]
@@ -198,7 +206,10 @@ def carried_out(
             ]
         case Strategy.SCORE | Strategy.SCAN | Strategy.PROBE:
             size = min(count, survivors.total)
-            return [_looked_for(view, query, survivors, chosen, size=size) for query in queries]
+            return [
+                _looked_for(view, query, survivors, chosen, _heap(size, chosen, floor))
+                for query in queries
+            ]
         case _:
             assert_never(chosen.strategy)
 
@@ -216,12 +227,25 @@ def _multiplied(view: View, queries: UnitRows, survivors: Survivors, *, count: i
     ]
 
 
+def _heap(size: int, chosen: Plan, floor: float | None) -> tuple[Heap, int]:
+    """Room for the hits of one query, and how many places are taken.
+
+    Where hits below a floor are not told, places are taken by nobody, just below it: a row that
+    cannot reach the floor is then not looked at further. Not where lists are left out, since that
+    rule goes by what was found of all that was asked for.
+    """
+    if floor is None or chosen.strategy is Strategy.PROBE:
+        return (np.empty(size), np.empty(size, np.int64)), 0
+    below = np.nextafter(floor, -np.inf)
+    return (np.full(size, below), np.full(size, NOBODY)), size
+
+
 def _looked_for(
-    view: View, query: Floats, survivors: Survivors, chosen: Plan, *, size: int
+    view: View, query: Floats, survivors: Survivors, chosen: Plan, room: tuple[Heap, int]
 ) -> _Found:
     """One query: what came after the snapshot exactly, the snapshot as planned."""
-    heap = (np.empty(size), np.empty(size, np.int64))
-    kept, work, delta_s = 0, Work(), 0.0
+    heap, kept = room
+    work, delta_s = Work(), 0.0
     if view.chunks:
         began = time.perf_counter()
         for piece, some in zip(view.chunks, survivors.chunks, strict=True):

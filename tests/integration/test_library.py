@@ -24,9 +24,10 @@ from retrieval.errors import (
 )
 from retrieval.index import lists
 from retrieval.library import Found, Index
-from retrieval.plan import Recall
+from retrieval.plan import Recall, Strategy
 from retrieval.values import FieldType
 from tests.galleries import clustered_vectors
+from tests.ways import WAYS, in_way
 
 ROWS, DIMENSION = 600, 24
 VECTORS = clustered_vectors(ROWS, dimension=DIMENSION, clusters=20)
@@ -223,6 +224,26 @@ def test_many_queries_are_answered_like_each_alone(
         assert [told(one) for one in together] == [told(one) for one in alone]
     assert [len(one.ids) for one in together] == [len(one.ids) for one in alone]
     assert index.search_many(np.empty((0, DIMENSION)), where=where, recall=recall) == []
+
+
+@pytest.mark.parametrize(
+    ("way", "where"),
+    [*((way, None) for way in WAYS), *((way, "age < 30") for way in WAYS[:3])],
+)
+def test_a_least_similarity_gives_the_head_of_the_answer_without_one(
+    monkeypatch: pytest.MonkeyPatch, way: Strategy, where: str | None
+) -> None:
+    index = Index.build(VECTORS, attributes())
+    index.add(VECTORS[:40] + 0.01, attributes(range(40)), ids=np.arange(40) + 10**6)
+    monkeypatch.setattr("retrieval.search.plan", in_way(way))
+    recall: Recall = 0.95 if way is Strategy.PROBE else "certified"
+    for query in VECTORS[:30]:
+        whole = index.search(query, where=where, count=20, recall=recall)
+        for least in (-1.0, float(whole.similarities[3]), float(whole.similarities[-1]), 1.01):
+            found = index.search(query, where=where, count=20, recall=recall, min_similarity=least)
+            head = int(np.count_nonzero(whole.similarities >= least))
+            assert found.ids.tolist() == whole.ids[:head].tolist()
+            assert found.similarities.tolist() == whole.similarities[:head].tolist()
 
 
 def test_more_than_there_are_gives_all_of_them_and_none_of_none(index: Index) -> None:

@@ -59,12 +59,7 @@ class History:
         self.index = self.opened()
 
     def opened(self) -> Reader:
-        return Reader.open(
-            self.gallery.store,
-            home=self.home,
-            collection=self.gallery.collection,
-            space=self.gallery.space,
-        )
+        return Reader.open(self.gallery.holding, home=self.home)
 
     def some(self) -> dict[str, object]:
         """Parameters of a statement on some faces: ids from 1 to FACES, whether there or not."""
@@ -180,12 +175,7 @@ def declare_later(history: History) -> None:
 
 
 def rebuild(history: History) -> None:
-    build(
-        history.gallery.store,
-        home=history.home,
-        collection=history.gallery.collection,
-        space=history.gallery.space,
-    )
+    build(history.gallery.holding, home=history.home)
 
 
 def refresh(history: History) -> None:
