@@ -208,11 +208,12 @@ def timed(persons: int) -> Iterator[dict[str, Any]]:
     tail = tail_of_maxima(highest(index, strange), size=persons)
     threshold = tail.threshold(0.001)
     for kind, probes in (("mated", mated), ("unmated", strange)):
-        took, right, above = [], 0, 0
+        took, busy, right, above = [], [], 0, 0
         for probe in tqdm(probes, desc=kind, disable=None):
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.thread_time()
             found = index.search(probe, count=16, recall="certified", min_similarity=threshold)
             took.append(1e3 * (time.perf_counter() - began))
+            busy.append(1e3 * (time.thread_time() - cpu))
             exact = index.search(probe, count=1, recall="exact")
             if exact.similarities[0] >= threshold:
                 above += 1
@@ -222,6 +223,7 @@ def timed(persons: int) -> Iterator[dict[str, Any]]:
             "probes": kind,
             "p50_ms": round(float(np.median(took)), 2),
             "p99_ms": round(float(np.quantile(took, 0.99)), 2),
+            "p99_cpu_ms": round(float(np.quantile(busy, 0.99)), 2),
             "above_threshold": above,
             "recall_at_1": right / above if above else None,
         }
