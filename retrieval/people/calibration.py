@@ -9,8 +9,13 @@ a gallery grows, the expected number of false matches grows in proportion:
     FPIR(t, n) = 1 - exp(-strangers(t) * n / size)
 
 The logarithm of the rate is interpolated between measured points. Where few false matches were
-seen, it follows a parabola fitted to the tail, which is less in error than single counts are;
-beyond the last point too, where rates are told as extrapolated, and have no interval.
+seen, it is fitted to the tail, which is less in error than single counts are; beyond the last point
+too, where rates are told as extrapolated, and have no interval. What is fitted is the exponent of
+the cosines of vectors that point anywhere in so many dimensions,
+
+    log rate = a + b log(1 - similarity ** 2)
+
+which suits made-up and real faces (b is 62 for 126 dimensions), and never rises.
 """
 
 import json
@@ -31,11 +36,11 @@ Doubles = npt.NDArray[np.float64]
 
 FORMAT: Final = 1
 EVENTS_MIN: Final = 20  # fewer false matches at a point say too little of its rate
-EVENTS_MANY: Final = 400  # from here on a count is as good as the parabola
+EVENTS_MANY: Final = 400  # from here on a count is as good as the fit
 POINTS_A_DECADE: Final = 20
 FITTED_DECADES: Final = 2.0  # of the tail
 RATE_MIN: Final = 1e-12
-STEEP: Final = -50.0  # log rate a similarity, where a tail has but one point
+STEEP: Final = 60.0  # the exponent where a tail has but one point
 SIMILARITY_MAX: Final = 1.0
 CURVES: Final = Path(__file__).parent / "curves"
 
@@ -79,15 +84,13 @@ class Tail:
         return Similarity(high)
 
     def _continued(self, similarity: float) -> float:
-        a, b, c = self._parabola
-        beyond = similarity - float(self.similarities[-1])
-        return math.exp(max(a * beyond**2 + b * beyond + c, math.log(RATE_MIN)))
+        end, last = float(self.rates[-1]), float(self.similarities[-1])
+        fallen = self._exponent * (_room(similarity) - _room(last))
+        return max(end * math.exp(fallen), RATE_MIN)
 
     @cached_property
-    def _parabola(self) -> tuple[float, float, float]:
-        """Log rate over the similarity beyond the last point, through the last point."""
-        a, b, _ = _parabola(self.similarities, self.rates, self.rates)
-        return a, b, float(np.log(self.rates[-1]))
+    def _exponent(self) -> float:
+        return _fitted(self.similarities, self.rates, self.rates)[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,9 +312,9 @@ def _tail(
     size: int,
 ) -> Tail:
     """A tail whose similarities ascend and whose rates descend, each strictly."""
-    a, b, c = _parabola(similarities, rates, events)
-    beyond = similarities - similarities[-1]
-    smooth = np.where(events < EVENTS_MANY, np.exp(a * beyond**2 + b * beyond + c), rates)
+    at_end, exponent = _fitted(similarities, rates, events)
+    fit = np.exp(at_end + exponent * (_rooms(similarities) - _room(float(similarities[-1]))))
+    smooth = np.where(events < EVENTS_MANY, fit, rates)
     rising = np.diff(similarities, prepend=-np.inf) > 0
     kept = rising & (smooth < np.minimum.accumulate(np.concatenate([[np.inf], smooth[:-1]])))
     return Tail(
@@ -324,21 +327,30 @@ def _tail(
     )
 
 
-def _parabola(similarities: Doubles, rates: Doubles, events: Doubles) -> tuple[float, float, float]:
-    """The log rate over the distance from the last similarity, fitted to the end of the tail.
+def _fitted(similarities: Doubles, rates: Doubles, events: Doubles) -> tuple[float, float]:
+    """The log rate at the last similarity and the exponent that suit the end of the tail best.
 
     A count of n is wrong by some 1 / sqrt(n) of itself: so much more the larger ones weigh.
     """
     logs = np.log(rates)
     tail = logs <= logs[-1] + FITTED_DECADES * math.log(10)
-    beyond, trusted = similarities[tail] - similarities[-1], np.sqrt(events[tail])
-    for powers in ((2, 1, 0), (1, 0)):
-        matrix = np.stack([beyond**power for power in powers], axis=1)
-        solved, *_ = np.linalg.lstsq(matrix * trusted[:, None], logs[tail] * trusted, rcond=None)
-        a, b, c = (0.0, 0.0, *solved.tolist())[-3:]
-        if a <= 0 and b < 0:  # a tail that would rise again is taken for a straight line
-            return a, b, c
-    return 0.0, STEEP, float(logs[-1])
+    rooms = _rooms(similarities[tail]) - _room(float(similarities[-1]))
+    if np.ptp(rooms) == 0.0:
+        return float(logs[-1]), STEEP
+    exponent, at_end = np.polynomial.polynomial.polyfit(
+        rooms, logs[tail], 1, w=np.sqrt(events[tail])
+    )[::-1]
+    return (float(at_end), float(exponent)) if exponent > 0 else (float(logs[-1]), STEEP)
+
+
+def _rooms(similarities: Doubles) -> Doubles:
+    """log(1 - similarity ** 2), which falls as similarities rise from 0 to nearly 1."""
+    rooms: Doubles = np.log1p(-np.square(np.clip(similarities, 0.0, 1.0 - 1e-9)))
+    return rooms
+
+
+def _room(similarity: float) -> float:
+    return float(_rooms(np.array([similarity]))[0])
 
 
 def _tail_to_json(tail: Tail) -> dict[str, Any]:

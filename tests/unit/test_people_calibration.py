@@ -63,7 +63,7 @@ def test_searches_through_galleries_of_any_size_err_as_often_as_asked(
 ) -> None:
     threshold = calibration.for_fpir(fpir, gallery=gallery)
     measured = -math.expm1(gallery * math.log1p(-STRANGERS.sf(threshold.similarity)))
-    assert measured == pytest.approx(fpir, rel=0.2)
+    assert measured == pytest.approx(fpir, rel=0.5 if threshold.expected.extrapolated else 0.2)
 
 
 def test_beyond_the_data_a_rate_is_told_as_extrapolated_and_is_near(
