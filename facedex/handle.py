@@ -23,6 +23,7 @@ from retrieval.errors import (
     RefusedImageError,
     SpaceMismatchError,
     StoreConflictError,
+    UnknownNameError,
     UsageError,
 )
 from retrieval.fields import Fields
@@ -33,7 +34,7 @@ from retrieval.limits import COUNT_MAX, within
 from retrieval.plan import Recall
 from retrieval.reader import IndexStatus, Reader
 from retrieval.search import Answer, Question
-from retrieval.settings import Configuration, Settings, configuration
+from retrieval.settings import DEFAULT_COLLECTION, Configuration, Settings, configuration
 from retrieval.store import audit, embedded, schema
 from retrieval.store import collections as tenants
 from retrieval.store.collections import Overview
@@ -156,6 +157,15 @@ class Facedex:
         """The collection of that name, or UnknownNameError."""
         with self.store.reading() as connection:
             return tenants.collection_named(connection, name or self.settings.collection)
+
+    def collection_if_any(self) -> Collection | None:
+        """The configured collection; None where nobody named one and nothing was stored yet."""
+        try:
+            return self.collection()
+        except UnknownNameError:
+            if self.settings.collection != DEFAULT_COLLECTION:
+                raise
+            return None
 
     def overview(self) -> list[Overview]:
         """Every collection with its size."""
@@ -367,7 +377,7 @@ class Facedex:
         from indexer.sources.pictures import printable
 
         try:
-            return read_portrait(Path(path), self.reader_of(self.collection()))
+            return read_portrait(Path(path), self.reader_of(self.collection_if_any()))
         except RefusedImageError as refusal:
             raise UsageError(f"{printable(path)} is no probe: {refusal}") from refusal
 
@@ -516,11 +526,15 @@ class Facedex:
             demographics=collection is not None and collection.demographics,
         )
 
-    def licence_notice(self) -> str:
-        """What the owner of the identity model's weights allows."""
+    def space_of_pictures(self) -> Space:
+        """The space that the configured models read pictures into; its id means nothing."""
         from retrieval.models.choice import space_of_models
 
-        space = space_of_models(self.model_choice())
+        return space_of_models(self.model_choice())
+
+    def licence_notice(self) -> str:
+        """What the owner of the identity model's weights allows."""
+        space = self.space_of_pictures()
         return f"identity model {space.name}: {space.licence}"
 
     # --- inside ------------------------------------------------------------------------------
@@ -538,15 +552,15 @@ class Facedex:
         with self.store.reading() as connection:
             return tenants.space_of(connection, tenant).dimension
 
-    def reader_of(self, collection: Collection) -> "FaceReader":
-        """The models that read pictures into the collection's space.
+    def reader_of(self, collection: Collection | None) -> "FaceReader":
+        """The models that read pictures into the collection's space; None: into their own.
 
         Raises:
             SpaceMismatchError: the collection's vectors are of another model, or from outside.
         """
         from retrieval.models.choice import load_models
 
-        if collection.space_id is not None:
+        if collection is not None and collection.space_id is not None:
             self._require_models_of(collection)
         choice = self.model_choice(collection)
         if choice not in self._readers:

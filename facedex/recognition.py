@@ -219,8 +219,12 @@ class Recognition:
         Raises:
             CalibrationMissingError: there is neither.
         """
-        tenant, space = self._place()
+        tenant = self._facedex.collection_if_any()
         with self._facedex.store.reading() as connection:
+            if tenant is not None and tenant.space_id is not None:
+                space = tenants.space_of(connection, tenant)
+            else:  # two pictures can be compared before anything is stored
+                space = self._facedex.space_of_pictures()
             return calibration_of(connection, collection=tenant, space=space)
 
     def _place(self) -> tuple[Collection, Space]:

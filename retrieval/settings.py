@@ -18,6 +18,7 @@ from retrieval.errors import SettingError
 Use = Literal["research", "commercial"]
 Number = TypeVar("Number", int, float)
 FILE_NAME: Final = "facedex.toml"
+DEFAULT_COLLECTION: Final = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Settings:
 
     home: Path = Path(".facedex")  # database, snapshots, copies
     database_url: str | None = None  # None: the embedded PostgreSQL below `home`
-    collection: str = "default"
+    collection: str = DEFAULT_COLLECTION
     models: str = ""  # arcface, sface or a folder; "": what `use` allows
     use: Use = "research"  # commercial refuses research-only weights
     workers: int = 0  # processes that embed; 0: one for each core

@@ -37,13 +37,15 @@ def stored_calibration(
     return None if found is None else from_json(found)
 
 
-def calibration_of(connection: Connection, *, collection: Collection, space: Space) -> Calibration:
+def calibration_of(
+    connection: Connection, *, collection: Collection | None, space: Space
+) -> Calibration:
     """The collection's own, or else the one that came with the model.
 
     Raises:
         CalibrationMissingError: there is neither.
     """
-    own = stored_calibration(connection, collection=collection, space=space)
+    own = collection and stored_calibration(connection, collection=collection, space=space)
     found = own or shipped(space.name, model_sha256=space.model_sha256)
     if found is None:
         raise CalibrationMissingError(

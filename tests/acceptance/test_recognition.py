@@ -37,7 +37,7 @@ def other(tmp_path: Path) -> str:
 def test_two_pictures_of_one_person_are_the_same_and_of_two_are_not(
     facedex: Facedex, ann: list[str], other: str
 ) -> None:
-    facedex("enroll", "Ann", ann[0])
+    # Nothing is stored yet: that takes no collection.
     same = facedex("verify", ann[0], ann[1], "--json")
     assert (same.status, same.json["verdict"], same.json["same"]) == (0, "same", True)
     assert same.json["similarity"] > same.json["threshold"]
@@ -47,6 +47,7 @@ def test_two_pictures_of_one_person_are_the_same_and_of_two_are_not(
     assert (different.status, different.json["same"]) == (1, False)
     stricter = facedex("verify", ann[0], ann[1], "--fmr", "1e-6", "--json").json
     assert stricter["threshold"] > same.json["threshold"]
+    facedex("enroll", "Ann", ann[0])
     person = facedex("verify", ann[2], "--person", "Ann", "--json")
     assert (person.status, person.json["same"]) == (0, True)
 
@@ -125,6 +126,7 @@ def test_a_poor_probe_gets_no_name_and_no_yes(
     [
         (("verify", "one.jpg"), "name two"),
         (("identify",), "name one probe"),
+        (("verify", "a.jpg", "b.jpg", "-c", "misspelt"), "no collection 'misspelt'"),
         (("identify", "a.jpg", "--fpir", "0"), "0<x<1"),
         (("verify", "a.jpg", "b.jpg", "--fmr", "2"), "0<x<1"),
     ],
