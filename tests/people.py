@@ -37,7 +37,7 @@ _TABLES = text("""
 LOGS = {"person_event", "person_event_name", "audit", "face_change", "person_change"}
 
 
-def reading(seed: int) -> FaceReading:
+def reading(seed: int, *, quality: float = 0.5) -> FaceReading:
     """A face that no model saw."""
     return FaceReading(
         detection=Detection(
@@ -47,7 +47,7 @@ def reading(seed: int) -> FaceReading:
         ),
         pose=Pose(yaw=1, pitch=2, roll=3),
         quality=Quality(
-            total=0.5, size=1, sharpness=0.5, frontality=1, detector_score=0.75, vector_norm=20
+            total=quality, size=1, sharpness=0.5, frontality=1, detector_score=0.75, vector_norm=20
         ),
         vector=unit_rows(np.random.default_rng(seed).standard_normal(8))[0],
         estimates={},

@@ -4,7 +4,6 @@ import hashlib
 import threading
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
 from sqlalchemy import text
 
@@ -42,48 +41,14 @@ from retrieval.store.images import (
 from retrieval.values import (
     Box,
     Collection,
-    Detection,
     FaceId,
-    FaceReading,
     FieldType,
-    Pose,
-    Quality,
     Space,
     SpaceId,
-    unit_rows,
 )
+from tests.people import SPACE, reading
 
-SPACE = Space(
-    id=SpaceId(0),
-    name="test@1",
-    dimension=8,
-    model_sha256="ab" * 32,
-    licence="none",
-    commercial=True,
-)
 WHEN = datetime(2024, 5, 31, 12, tzinfo=UTC)
-
-
-def reading(seed: int) -> FaceReading:
-    random = np.random.default_rng(seed)
-    return FaceReading(
-        detection=Detection(
-            box=Box(left=1, top=2, right=31, bottom=42),
-            landmarks=np.arange(10, dtype=np.float32).reshape(5, 2),
-            score=0.75,
-        ),
-        pose=Pose(yaw=1, pitch=2, roll=3),
-        quality=Quality(
-            total=seed / 10,
-            size=1,
-            sharpness=0.5,
-            frontality=1,
-            detector_score=0.75,
-            vector_norm=20,
-        ),
-        vector=unit_rows(random.standard_normal(8))[0],
-        estimates={},
-    )
 
 
 def picture(number: int, *facts: FaceFacts) -> NewImage:
@@ -96,7 +61,10 @@ def picture(number: int, *facts: FaceFacts) -> NewImage:
         height=200,
         format="JPEG",
         captured_at_assumed_utc=False,
-        faces=[(reading(10 * number + place), fact) for place, fact in enumerate(facts)],
+        faces=[
+            (reading(seed, quality=seed / 10), fact)
+            for seed, fact in enumerate(facts, start=10 * number)
+        ],
     )
 
 
