@@ -27,7 +27,7 @@ from indexer.publish import remove_all_others
 from retrieval.errors import BuildFailedError, FacedexError, StoreConflictError
 from retrieval.index.snapshot import snapshots_folder
 from retrieval.store import audit
-from retrieval.store.collections import space_of
+from retrieval.store.collections import collection_of_id, space_of
 from retrieval.store.database import Store, token
 from retrieval.store.holdings import Faces, Holding, Persons, label_of
 from retrieval.store.people import erasing
@@ -109,7 +109,7 @@ def replay(store: Store, *, home: Path, known: set[str]) -> None:
         if erasure.id in known:
             continue
         with store.writing() as connection:
-            collection = erasing.collection_of_id(connection, erasure.collection_id)
+            collection = collection_of_id(connection, erasure.collection_id)
             if collection is not None:
                 take_turn(connection, collection)
             if erasing.recorded(connection, [erasure.id]):
@@ -170,7 +170,7 @@ def _clean(store: Store, collection_id: CollectionId, *, home: Path) -> None:
     """Publish snapshots without what was erased, where there are any, and remove all others."""
     with store.reading() as connection:
         ids = erasing.unclean_erasures(connection, collection_id)
-        collection = erasing.collection_of_id(connection, collection_id)
+        collection = collection_of_id(connection, collection_id)
     if not ids:
         return
     folder = home / "snapshots" / str(collection_id)

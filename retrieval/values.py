@@ -20,6 +20,7 @@ SpaceId = NewType("SpaceId", int)
 ImageId = NewType("ImageId", int)
 FaceId = NewType("FaceId", int)
 PersonId = NewType("PersonId", int)
+CaptionId = NewType("CaptionId", int)
 Similarity = NewType("Similarity", float)  # cosine: -1 opposite, 1 the same
 Cursor = NewType("Cursor", str)  # a pg_snapshot: what its holder has seen
 Token = NewType("Token", int)  # the xid8 of a committed write
@@ -166,6 +167,7 @@ class Collection:
     id: CollectionId
     name: str
     space_id: SpaceId | None  # the space that is searched; None until the first faces arrive
+    text_space_id: SpaceId | None  # the face-text space beside it; None: words find no faces
     demographics: bool  # whether age and gender are computed
 
 

@@ -17,7 +17,7 @@ from retrieval.fields import BUILT_IN, Fields, checked_attribute_name
 from retrieval.limits import ATTRIBUTES_MAX, within
 from retrieval.values import Collection, CollectionId, FieldType, Space, SpaceId
 
-_COLLECTIONS: Final = "SELECT id, name, space_id, demographics FROM collection"
+_COLLECTIONS: Final = "SELECT id, name, space_id, text_space_id, demographics FROM collection"
 _SPACES: Final = "SELECT id, name, dimension, model_sha256, licence, commercial FROM space"
 _INSERT_COLLECTION: Final = text("""
     INSERT INTO collection (name, demographics) VALUES (:name, :demographics)
@@ -65,6 +65,12 @@ def collection_named(connection: Connection, name: str) -> Collection:
     return _collection(row)
 
 
+def collection_of_id(connection: Connection, number: CollectionId) -> Collection | None:
+    """The collection of that number; None: it was dropped."""
+    row = connection.execute(text(_COLLECTIONS + " WHERE id = :id"), {"id": number}).one_or_none()
+    return None if row is None else _collection(row)
+
+
 def collection_or_new(connection: Connection, name: str) -> Collection:
     """The collection of that name, made now where there is none."""
     _create(connection, name, demographics=False)
@@ -89,11 +95,14 @@ def drop_collection(connection: Connection, collection: Collection) -> None:
     # Set-wise and children first: cascades would go row by row.
     of_it = {"id": collection.id}
     for statement in (
+        "DELETE FROM caption_vector USING caption WHERE caption_id = id AND collection_id = :id",
+        "DELETE FROM caption WHERE collection_id = :id",
         "DELETE FROM vector USING face WHERE face_id = face.id AND collection_id = :id",
         "DELETE FROM face WHERE collection_id = :id",
         "DELETE FROM collection WHERE id = :id",
         "DELETE FROM face_change WHERE collection_id = :id",
         "DELETE FROM person_change WHERE collection_id = :id",
+        "DELETE FROM caption_change WHERE collection_id = :id",
     ):
         connection.execute(text(statement), of_it)
 
@@ -169,6 +178,39 @@ def space_of(connection: Connection, collection: Collection) -> Space:
     return _space(row)
 
 
+def text_space_of(connection: Connection, collection: Collection) -> Space:
+    """The space in which words find the collection's faces, or UnknownNameError without one."""
+    if collection.text_space_id is None:
+        raise UnknownNameError(
+            f"collection '{collection.name}' has no face-text space, so words find none of its"
+            " faces: `facedex space add NAME --model FOLDER`, then `facedex space backfill`"
+        )
+    of_it = {"id": collection.text_space_id}
+    return _space(connection.execute(text(_SPACES + " WHERE id = :id"), of_it).one())
+
+
+def set_text_space(
+    connection: Connection, collection: Collection, space: Space | None
+) -> Collection:
+    """Make a stored space, or none, the collection's face-text space; give the collection then.
+
+    Vectors of the space before stay in the store, for whoever goes back to it.
+
+    Raises:
+        UsageError: it is the space of the collection's identities.
+    """
+    if space is not None and space.id == collection.space_id:
+        raise UsageError(f"'{space.name}' is the space of identities of '{collection.name}'")
+    row = connection.execute(
+        text(
+            "UPDATE collection SET text_space_id = :space WHERE id = :id"
+            " RETURNING id, name, space_id, text_space_id, demographics"
+        ),
+        {"space": None if space is None else space.id, "id": collection.id},
+    ).one()
+    return _collection(row)
+
+
 def space_or_new(connection: Connection, space: Space) -> Space:
     """The stored space of that name, made now where there is none (its id is ignored).
 
@@ -203,7 +245,7 @@ def search_in(connection: Connection, collection: Collection, space: Space) -> C
     row = connection.execute(
         text(
             "UPDATE collection SET space_id = coalesce(space_id, :space) WHERE id = :id"
-            " RETURNING id, name, space_id, demographics"
+            " RETURNING id, name, space_id, text_space_id, demographics"
         ),
         {"space": space.id, "id": collection.id},
     ).one()
@@ -226,6 +268,7 @@ def _collection(row: Row[tuple[object, ...]]) -> Collection:
         id=CollectionId(row.id),
         name=row.name,
         space_id=None if row.space_id is None else SpaceId(row.space_id),
+        text_space_id=None if row.text_space_id is None else SpaceId(row.text_space_id),
         demographics=row.demographics,
     )
 

@@ -14,7 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, REAL, TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, REAL, TIMESTAMP, TSVECTOR
 from sqlalchemy.types import UserDefinedType
 
 
@@ -61,6 +61,7 @@ collection = Table(
     Column("demographics", Boolean),
     Column("log_begins", Xid8),
     Column("created_at", _TIME),
+    Column("text_space_id", BigInteger),
 )
 attribute = Table(
     "attribute",
@@ -182,5 +183,24 @@ vector = Table(
     Column("space_id", BigInteger, primary_key=True),
     Column("data", LargeBinary),
     Column("norm", REAL),
+    Column("changed", Xid8),
+)
+caption = Table(
+    "caption",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("collection_id", BigInteger),
+    Column("face_id", BigInteger),
+    Column("text", Text),
+    Column("provider", Text),
+    Column("document", TSVECTOR),
+    Column("created_at", _TIME),
+)
+caption_vector = Table(
+    "caption_vector",
+    metadata,
+    Column("caption_id", BigInteger, primary_key=True),
+    Column("space_id", BigInteger, primary_key=True),
+    Column("data", LargeBinary),
     Column("changed", Xid8),
 )

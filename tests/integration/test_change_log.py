@@ -131,7 +131,11 @@ def new_collection(store: Store, name: str, space: Space) -> Collection:
             text("INSERT INTO attribute VALUES (:id, 'shelf', 'text')"), {"id": number}
         )
     return Collection(
-        id=CollectionId(number or 0), name=name, space_id=space.id, demographics=False
+        id=CollectionId(number or 0),
+        name=name,
+        space_id=space.id,
+        text_space_id=None,
+        demographics=False,
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, TextClause, text
 
 from retrieval.store import audit
-from retrieval.values import Collection, CollectionId, PersonId, SpaceId
+from retrieval.values import Collection, CollectionId, PersonId
 
 _CREATED: Final = text("SELECT id, created_at FROM person WHERE id = :person")
 # Persons that were merged into one of these are the same human.
@@ -114,7 +114,6 @@ _FORGET_OTHERS: Final = text("""
 _UNCLEAN_OF: Final = text("""
     SELECT id FROM erasure WHERE collection_id = :collection AND cleaned_at IS NULL
 """)
-_COLLECTION: Final = text("SELECT id, name, space_id, demographics FROM collection WHERE id = :id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,19 +267,6 @@ def note_clean(
     """Remember that only the kept snapshots may be opened, and hold nothing of these erasures."""
     connection.execute(_FORGET_OTHERS, {"collection": collection_id, "kept": list(kept)})
     connection.execute(_CLEANED, {"collection": collection_id, "ids": list(ids)})
-
-
-def collection_of_id(connection: Connection, number: CollectionId) -> Collection | None:
-    """The collection of that number; None: it was dropped."""
-    row = connection.execute(_COLLECTION, {"id": number}).one_or_none()
-    if row is None:
-        return None
-    return Collection(
-        id=number,
-        name=row.name,
-        space_id=None if row.space_id is None else SpaceId(row.space_id),
-        demographics=row.demographics,
-    )
 
 
 def _locked(
