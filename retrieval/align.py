@@ -17,6 +17,8 @@ from retrieval.errors import RefusedImageError
 from retrieval.values import Floats, Pixels
 
 CROP_SIDE_PX: Final = 112
+PORTRAIT_MARGIN_PX: Final = 56
+PORTRAIT_SIDE_PX: Final = CROP_SIDE_PX + 2 * PORTRAIT_MARGIN_PX
 # Where ArcFace wants the eyes (left in the picture first), the nose and the corners of the mouth.
 TEMPLATE: Final[Floats] = np.array(
     [
@@ -51,6 +53,24 @@ def align(pixels: Pixels, landmarks: Floats) -> Pixels:
         borderValue=0.0,
     )
     return crop
+
+
+def portrait(pixels: Pixels, landmarks: Floats) -> Pixels:
+    """Cut one face out of a picture with hair, ears and neck, upright and (224, 224, 3).
+
+    Its middle 112 x 112 pixels are the crop of `align`, at the same scale; where the picture ends,
+    its edge goes on. Arguments and errors are those of `align`.
+    """
+    matrix = similarity_transform(landmarks)
+    matrix[:, 2] += PORTRAIT_MARGIN_PX
+    cut: Pixels = cv2.warpAffine(
+        pixels,
+        matrix,
+        (PORTRAIT_SIDE_PX, PORTRAIT_SIDE_PX),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return cut
 
 
 def similarity_transform(landmarks: Floats) -> npt.NDArray[np.float64]:

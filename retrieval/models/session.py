@@ -57,6 +57,8 @@ class Session:
             raise DeviceUnavailableError(f"onnxruntime fell back from {provider} to the processor")
         self._opened: Any = opened
         self._input: str = opened.get_inputs()[0].name
+        # Text stands for a side that is not fixed.
+        self.input_shape: list[int | str] = opened.get_inputs()[0].shape
 
     def run(self, batch: Floats) -> list[Floats]:
         """The outputs for a batch, in the order of the network."""

@@ -39,7 +39,7 @@ def known(*, package: str, content: bytes) -> KnownWeights:
     )
 
 
-def test_the_four_files_of_the_default_install_are_the_pinned_ones() -> None:
+def test_the_files_of_the_default_install_are_the_pinned_ones() -> None:
     required = {known.name for known in catalogue.REQUIRED}
     problems = {one.name: one.problem for one in known_weights() if one.name in required}
     assert problems == dict.fromkeys(required, None)

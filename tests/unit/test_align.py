@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
 
-from retrieval.align import CROP_SIDE_PX, TEMPLATE, align, similarity_transform
+from retrieval.align import (
+    CROP_SIDE_PX,
+    PORTRAIT_SIDE_PX,
+    TEMPLATE,
+    align,
+    portrait,
+    similarity_transform,
+)
 from retrieval.errors import RefusedImageError
 from retrieval.values import Floats
 
@@ -79,3 +86,20 @@ def test_beyond_the_picture_the_crop_is_black() -> None:
 def test_landmarks_in_one_point_are_refused() -> None:
     with pytest.raises(RefusedImageError, match="one point"):
         align(np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 20, np.float32))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_middle_of_a_portrait_is_the_crop(seed: int) -> None:
+    picture = RANDOM.integers(0, 256, (600, 800, 3), np.uint8)
+    landmarks = (some_landmarks(seed) / 10 + 300).astype(np.float32)
+    cut = portrait(picture, landmarks)
+    assert cut.shape == (PORTRAIT_SIDE_PX, PORTRAIT_SIDE_PX, 3)
+    middle = cut[56:-56, 56:-56].astype(int)
+    # OpenCV rounds places to 1/32 pixel, which a shift may tip over.
+    assert np.abs(middle - align(picture, landmarks)).mean() < 1.0
+
+
+def test_beyond_the_picture_a_portrait_goes_on_with_its_edge() -> None:
+    crop = RANDOM.integers(0, 256, (CROP_SIDE_PX, CROP_SIDE_PX, 3), np.uint8)
+    expected = np.pad(crop, ((56, 56), (56, 56), (0, 0)), mode="edge")
+    np.testing.assert_array_equal(portrait(crop, TEMPLATE), expected)

@@ -1,0 +1,6 @@
+"""Faces and sentences in one space: a folder holds a model, `folder` opens it for either kind.
+
+A face-text space compares both: a sentence finds faces, a face finds sentences, a face finds faces
+that look alike in what sentences tell. The kind `light` needs no torch: a frozen sentence encoder,
+one ONNX network, heads that were trained here.
+"""
