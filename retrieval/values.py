@@ -141,6 +141,8 @@ class FaceReading:
     quality: Quality
     vector: Floats  # (d,) unit length
     estimates: dict[str, Estimate]  # attribute name -> estimate, e.g. age, gender
+    text_vector: Floats | None = None  # (d,) unit length, in a face-text space
+    tags: dict[str, float] | None = None  # tag -> chance of those given; None: no model looked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -306,11 +306,13 @@ def _claims(text: str) -> str:
         return ""
 
 
-def _claim(claim: Any) -> dict[str, str | float | None]:
+def _claim(claim: Any) -> dict[str, Any]:
     provider, confidence = claim["provider"], claim["confidence"]
     if len(claim) != 2 or not isinstance(provider, str):  # noqa: PLR2004
         raise ValueError
-    if confidence is not None and not math.isfinite(confidence):
+    # Tags have a confidence each.
+    each = confidence.values() if isinstance(confidence, dict) else [confidence]
+    if not all(one is None or math.isfinite(one) for one in each):
         raise ValueError
     return {"provider": provider, "confidence": confidence}
 

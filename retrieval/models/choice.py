@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Final
 from retrieval.errors import LicenceError, ModelUnavailableError, UsageError
 from retrieval.models import catalogue
 from retrieval.models.catalogue import KnownWeights, ReadWeights
-from retrieval.models.ports import AttributeEstimator, FaceDetector, FaceEmbedder, Provenance
+from retrieval.models.ports import (
+    AttributeEstimator,
+    FaceDetector,
+    FaceEmbedder,
+    FaceTextEncoder,
+    Provenance,
+)
 from retrieval.models.session import Device
 from retrieval.settings import Use
 from retrieval.values import Space, SpaceId
@@ -47,6 +53,7 @@ class ModelChoice:
     demographics: bool = False  # whether age and gender are estimated too
     threads: int = 1  # for one picture; two processes take 12 % less CPU than two threads
     device: Device = Device.CPU
+    face_text: Path | None = None  # folder of a face-text model that reads the faces too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,7 @@ def load_models(choice: ModelChoice) -> "FaceReader":
         detector=_detector(pair.detector, choice),
         embedder=_embedder(pair.embedder, choice),
         estimator=_estimator(choice) if choice.demographics else None,
+        face_text=None if choice.face_text is None else _face_text(choice.face_text, choice),
     )
 
 
@@ -115,6 +123,12 @@ def _estimator(choice: ModelChoice) -> AttributeEstimator:
         threads=choice.threads,
         device=choice.device,
     )
+
+
+def _face_text(folder: Path, choice: ModelChoice) -> FaceTextEncoder:
+    from retrieval.models.face_text.opening import load_face_text
+
+    return load_face_text(folder, use=choice.use, threads=choice.threads, device=choice.device)
 
 
 def _space(provenance: Provenance) -> Space:

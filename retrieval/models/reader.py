@@ -7,17 +7,23 @@ small in a large picture, which is then looked at larger.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.align import CROP_SIDE_PX, TEMPLATE, align
+from retrieval.align import CROP_SIDE_PX, PORTRAIT_SIDE_PX, TEMPLATE, align, portrait
 from retrieval.errors import RefusedImageError
 from retrieval.limits import FACES_PER_IMAGE_MAX
-from retrieval.models.ports import AttributeEstimator, FaceDetector, FaceEmbedder, Provenance
+from retrieval.models.ports import (
+    AttributeEstimator,
+    FaceDetector,
+    FaceEmbedder,
+    FaceTextEncoder,
+    Provenance,
+)
 from retrieval.quality import Recognisability, judged, pose_of
 from retrieval.values import Box, Detection, Estimate, FaceReading, Floats, Pixels, Space, unit_rows
 
@@ -44,6 +50,7 @@ class FoundFaces:
 
     detections: tuple[Detection, ...]
     crops: Pixels  # (n, 112, 112, 3)
+    portraits: Pixels  # (n, 224, 224, 3); none where no face-text model asks for them
     estimates: tuple[dict[str, Estimate], ...]
 
 
@@ -56,10 +63,12 @@ class FaceReader:
         detector: FaceDetector,
         embedder: FaceEmbedder,
         estimator: AttributeEstimator | None,
+        face_text: FaceTextEncoder | None = None,
     ) -> None:
         self._detector = detector
         self._embedder = embedder
         self._estimator = estimator
+        self._face_text = face_text
 
     @property
     def space(self) -> Space:
@@ -70,7 +79,8 @@ class FaceReader:
     def weights(self) -> tuple[Provenance, ...]:
         """Everything that runs here, for showing its licences."""
         estimator = self._estimator.provenance if self._estimator else ()
-        return (self._detector.provenance, self._embedder.provenance, *estimator)
+        face_text = self._face_text.provenance if self._face_text else ()
+        return (self._detector.provenance, self._embedder.provenance, *estimator, *face_text)
 
     def read(self, pixels: Pixels) -> list[FaceReading]:
         """All faces of a picture, largest first; none is an empty list.
@@ -125,7 +135,7 @@ class FaceReader:
             end = begin + len(one.detections)
             readings.append(_readings(one, raw[begin:end], by=self._embedder.recognisability))
             begin = end
-        return readings
+        return readings if self._face_text is None else _told(readings, found, by=self._face_text)
 
     def _detect(self, pixels: Pixels) -> list[Detection]:
         for look in _looks(max(pixels.shape[:2])):
@@ -150,13 +160,20 @@ class FaceReader:
         return FoundFaces(
             detections=tuple(detections),
             crops=np.stack(crops) if crops else _NO_CROPS,
+            portraits=self._portraits(pixels, detections),
             estimates=tuple(
                 estimator.estimate(pixels, one.landmarks) if estimator else {} for one in detections
             ),
         )
 
+    def _portraits(self, pixels: Pixels, detections: list[Detection]) -> Pixels:
+        if self._face_text is None or not detections:
+            return _NO_PORTRAITS
+        return np.stack([portrait(pixels, one.landmarks) for one in detections])
+
 
 _NO_CROPS: Final[Pixels] = np.empty((0, *_ALIGNED), np.uint8)
+_NO_PORTRAITS: Final[Pixels] = np.empty((0, PORTRAIT_SIDE_PX, PORTRAIT_SIDE_PX, 3), np.uint8)
 
 
 def _looks(longest_px: int) -> Iterator[_Look]:
@@ -232,3 +249,28 @@ def _readings(found: FoundFaces, raw: Floats, *, by: Recognisability | None) -> 
             )
         )
     return readings
+
+
+def tags_given(chances: Floats, *, by: FaceTextEncoder, tags: Sequence[str]) -> dict[str, float]:
+    """The tags whose chance (tags,) reaches their threshold, with it."""
+    given = np.flatnonzero(chances >= by.thresholds)
+    return {tags[int(place)]: round(float(chances[place]), 4) for place in given}
+
+
+def _told(
+    readings: list[list[FaceReading]], found: Sequence[FoundFaces], *, by: FaceTextEncoder
+) -> list[list[FaceReading]]:
+    """The readings with what a face-text model says of each face."""
+    told = by.of_faces(np.concatenate([_NO_PORTRAITS, *(one.portraits for one in found)]))
+    rows = iter(zip(told.vectors, told.chances, strict=True))
+    return [
+        [
+            replace(
+                face,
+                text_vector=vector,
+                tags=tags_given(chances, by=by, tags=told.tags) if told.tags else None,
+            )
+            for face, (vector, chances) in zip(of_one, rows, strict=False)
+        ]
+        for of_one in readings
+    ]

@@ -73,7 +73,13 @@ _FILL_IN: Final = text("""
             coalesce(face.captured_at, stated.captured_at) AS captured_at,
             coalesce(face.track, stated.track) AS track,
             coalesce(face.frame, stated.frame) AS frame,
-            coalesce(face.tags, stated.tags) AS tags,
+            -- What a model gave stands beside what is stated.
+            CASE WHEN face.provenance -> 'tags' IS NOT NULL AND face.tags <@ ARRAY(
+                SELECT jsonb_object_keys(face.provenance #> '{tags,confidence}')
+            ) THEN coalesce(stated.tags, '{}') || ARRAY(
+                SELECT tag FROM unnest(face.tags) AS tag
+                WHERE stated.tags IS NULL OR tag <> ALL (stated.tags)
+            ) ELSE coalesce(face.tags, stated.tags) END AS tags,
             stated.attributes || face.attributes AS attributes
         FROM face JOIN jsonb_to_recordset(CAST(:stated AS jsonb)) AS stated (
             face bigint, person bigint, age double precision, gender text, source text,
@@ -272,11 +278,23 @@ def fill_in(
 
 
 def add_images(
-    connection: Connection, images: Sequence[NewImage], *, collection: Collection, space: Space
+    connection: Connection,
+    images: Sequence[NewImage],
+    *,
+    collection: Collection,
+    space: Space,
+    text_space: Space | None = None,
 ) -> int:
     """Store pictures with their faces and vectors; give the number of faces that were new.
 
     A content that another writer stored meanwhile is left as it is.
+
+    Args:
+        connection: an open transaction.
+        images: what was read.
+        collection: whose.
+        space: of the identity vectors.
+        text_space: of the face-text vectors and of what made tags, where there are some.
     """
     if not images:
         return 0
@@ -301,7 +319,7 @@ def add_images(
         if image.sha256 in ids
         for reading, facts in image.faces
     ]
-    _add_faces(connection, faces, collection=collection, space=space)
+    _add_faces(connection, faces, collection=collection, space=space, text_space=text_space)
     return len(faces)
 
 
@@ -346,6 +364,7 @@ def _add_faces(
     *,
     collection: Collection,
     space: Space,
+    text_space: Space | None,
 ) -> None:
     if not faces:
         return
@@ -356,8 +375,12 @@ def _add_faces(
     )
     ids = [FaceId(row[0]) for row in connection.execute(_FACE_IDS, {"count": len(faces)})]
     with copy(connection) as cursor:
-        _copy_faces(cursor, ids, faces, collection=collection, persons=persons)
-        _copy_vectors(cursor, ids, [reading for _, reading, _ in faces], space=space)
+        provider = "" if text_space is None else text_space.name
+        _copy_faces(
+            cursor, ids, faces, collection=collection, persons=persons, tag_provider=provider
+        )
+        readings = [reading for _, reading, _ in faces]
+        _copy_vectors(cursor, ids, readings, space=space, text_space=text_space)
 
 
 def _copy_faces(
@@ -367,6 +390,7 @@ def _copy_faces(
     *,
     collection: Collection,
     persons: Mapping[str, PersonId],
+    tag_provider: str,
 ) -> None:
     with cursor.copy(_COPY_FACES) as rows:
         for face, (image, reading, facts) in zip(ids, faces, strict=True):
@@ -378,8 +402,9 @@ def _copy_faces(
                     _stated_or_estimated("age", facts.age, reading),
                     _stated_or_estimated("gender", facts.gender, reading),
                     *_stated(facts),
+                    joined_tags(facts.tags, reading.tags),
                     _as_json({**facts.attributes, **_extra(reading)}),
-                    _provenance(reading),
+                    _provenance(reading, tag_provider=tag_provider),
                 )
             )
 
@@ -406,9 +431,21 @@ def _stated_or_estimated(name: str, stated: Value, reading: FaceReading) -> Valu
 
 
 def _stated(facts: FaceFacts) -> tuple[object, ...]:
-    """The columns source to tags."""
-    tags = None if facts.tags is None else list(facts.tags)
-    return (facts.source, facts.origin, facts.captured_at, facts.track, facts.frame, tags)
+    """The columns source to frame."""
+    return (facts.source, facts.origin, facts.captured_at, facts.track, facts.frame)
+
+
+def joined_tags(
+    stated: Iterable[str] | None, given: Mapping[str, float] | None
+) -> list[str] | None:
+    """Tags that were stated, then those that a model gave; None: nobody looked.
+
+    >>> joined_tags(("hat", "red"), {"glasses": 0.9, "hat": 0.7})
+    ['hat', 'red', 'glasses']
+    """
+    if stated is None and given is None:
+        return None
+    return list(dict.fromkeys([*(stated or ()), *(given or ())]))
 
 
 def _extra(reading: FaceReading) -> dict[str, Value]:
@@ -420,13 +457,19 @@ def _extra(reading: FaceReading) -> dict[str, Value]:
     }
 
 
-def _provenance(reading: FaceReading) -> str:
-    return json.dumps(
-        {
-            name: {"provider": estimate.provider, "confidence": estimate.confidence}
-            for name, estimate in reading.estimates.items()
-        }
-    )
+def _provenance(reading: FaceReading, *, tag_provider: str) -> str:
+    claims: dict[str, object] = {
+        name: {"provider": estimate.provider, "confidence": estimate.confidence}
+        for name, estimate in reading.estimates.items()
+    }
+    if reading.tags is not None:
+        claims["tags"] = tag_claim(reading.tags, provider=tag_provider)
+    return json.dumps(claims)
+
+
+def tag_claim(given: Mapping[str, float], *, provider: str) -> dict[str, object]:
+    """Who gave a face its tags, and the chance of each, as it lies in `face.provenance`."""
+    return {"provider": provider, "confidence": dict(given)}
 
 
 def _as_json(attributes: Mapping[str, Value]) -> str:
@@ -445,10 +488,18 @@ def json_value(value: Value) -> bool | int | float | str | list[str] | None:
 
 
 def _copy_vectors(
-    cursor: DriverCursor, ids: Sequence[FaceId], readings: Sequence[FaceReading], *, space: Space
+    cursor: DriverCursor,
+    ids: Sequence[FaceId],
+    readings: Sequence[FaceReading],
+    *,
+    space: Space,
+    text_space: Space | None,
 ) -> None:
     with cursor.copy(_COPY_VECTORS) as rows:
         rows.set_types(["int8", "int8", "bytea", "float4"])
         for face, reading in zip(ids, readings, strict=True):
             half = np.ascontiguousarray(reading.vector, dtype="<f2").tobytes()
             rows.write_row((face, space.id, half, reading.quality.vector_norm))
+            if text_space is not None and reading.text_vector is not None:
+                half = np.ascontiguousarray(reading.text_vector, dtype="<f2").tobytes()
+                rows.write_row((face, text_space.id, half, None))

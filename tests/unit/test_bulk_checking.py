@@ -202,11 +202,13 @@ def test_an_origin_is_one_of_three_and_captured_where_nothing_is_said() -> None:
 
 def test_provenance_must_be_as_it_is_exported() -> None:
     age, hat = '{"provider": "é", "confidence": 0.5}', '{"provider": "m", "confidence": null}'
-    good = f'{{"age": {age}, "hat": {hat}}}'
+    tags = '{"provider": "looks@1", "confidence": {"hat": 0.75}}'
+    good = f'{{"age": {age}, "hat": {hat}, "tags": {tags}}}'
     bad = ["[]", "{", '{"age": 1}', '{"a": {"provider": "x", "confidence": NaN}}',
            '{"a": {"provider": "\\u0000", "confidence": 1}}',
            '{"a": {"provider": "\\ud800", "confidence": 1}}',
-           '{"a": {"provider": "x", "confidence": "1"}}']  # fmt: skip
+           '{"a": {"provider": "x", "confidence": "1"}}',
+           '{"tags": {"provider": "x", "confidence": {"hat": NaN}}}']  # fmt: skip
     found = checked_columns({"provenance": pa.array([good, None, *bad])})
     assert set(refusals(found)) == set(range(2, 2 + len(bad)))
     assert found.columns["provenance"].to_pylist() == [good, None]

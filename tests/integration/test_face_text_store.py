@@ -1,0 +1,114 @@
+"""What a face-text model says of faces, in the store: a second vector, tags, and who gave them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from retrieval.store import collections as tenants
+from retrieval.store.database import Store
+from retrieval.store.faces import vector_of
+from retrieval.store.images import FaceFacts, add_images, fill_in
+from retrieval.values import Collection, FaceId, FaceReading, Space, SpaceId, unit_rows
+from tests.people import SPACE, faces_of, picture
+
+LOOKS = Space(
+    id=SpaceId(0),
+    name="looks@1",
+    dimension=4,
+    model_sha256="cd" * 32,
+    licence="none",
+    commercial=True,
+)
+VECTOR = unit_rows(np.array([1.0, 2.0, 3.0, 4.0]))[0]
+
+
+def told(face: FaceReading, tags: dict[str, float] | None) -> FaceReading:
+    return replace(face, text_vector=VECTOR, tags=tags)
+
+
+def stored(
+    store: Store, stated: Sequence[str] | None, given: dict[str, float] | None
+) -> tuple[Collection, Space, FaceId]:
+    """One face, with tags that were stated and tags that a model gave."""
+    [(face, _)] = picture(1, [None]).faces
+    facts = FaceFacts(tags=None if stated is None else tuple(stated))
+    image = replace(picture(1, [None]), faces=[(told(face, given), facts)])
+    with store.writing() as connection:
+        collection = tenants.collection_or_new(connection, "gallery")
+        space = tenants.space_or_new(connection, SPACE)
+        looks = tenants.space_or_new(connection, LOOKS)
+        tenants.search_in(connection, collection, space)
+        tenants.set_text_space(connection, collection, looks)
+        add_images(connection, [image], collection=collection, space=space, text_space=looks)
+    [number] = faces_of(store, None)
+    return collection, looks, number
+
+
+def row(store: Store, face: FaceId) -> Any:
+    with store.reading() as connection:
+        return connection.execute(
+            text("SELECT tags, provenance FROM face WHERE id = :id"), {"id": face}
+        ).one()
+
+
+def test_both_vectors_of_a_face_are_stored(store: Store) -> None:
+    collection, looks, face = stored(store, None, None)
+    with store.reading() as connection:
+        found = vector_of(connection, face, collection=collection, space=looks)
+        identity = tenants.space_of(connection, tenants.collection_named(connection, "gallery"))
+        other = vector_of(connection, face, collection=collection, space=identity)
+    np.testing.assert_allclose(found[0], VECTOR, atol=1e-3)
+    np.testing.assert_allclose(other[0], picture(1, [None]).faces[0][0].vector, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("stated", "given", "tags"),
+    [
+        (None, None, None),
+        (["red"], None, ["red"]),
+        (None, {}, []),  # a model looked and saw nothing: NOT 'hat' = ANY(tags) is true
+        (None, {"hat": 0.75}, ["hat"]),
+        (["red", "hat"], {"glasses": 0.9, "hat": 0.75}, ["red", "hat", "glasses"]),
+    ],
+)
+def test_stated_tags_and_given_ones_are_joined(
+    store: Store, stated: list[str] | None, given: dict[str, float] | None, tags: list[str] | None
+) -> None:
+    found = row(store, stored(store, stated, given)[2])
+    assert found.tags == tags
+    claim = {"provider": "looks@1", "confidence": given}
+    assert found.provenance == ({} if given is None else {"tags": claim})
+    json.dumps(found.provenance)
+
+
+@pytest.mark.parametrize(
+    ("stated", "given", "later", "tags"),
+    [
+        (None, {"hat": 0.75}, ["red"], ["red", "hat"]),
+        (None, {"hat": 0.75}, ["hat"], ["hat"]),
+        (None, {"hat": 0.75}, None, ["hat"]),
+        (None, {}, ["blue"], ["blue"]),
+        (["red"], {"hat": 0.75}, ["blue"], ["red", "hat"]),  # what was stated first stays
+        (["red"], None, ["blue"], ["red"]),
+        (None, None, ["blue"], ["blue"]),
+        ([], None, ["blue"], []),
+    ],
+)
+def test_tags_that_are_stated_later_stand_beside_given_ones(
+    store: Store,
+    stated: list[str] | None,
+    given: dict[str, float] | None,
+    later: list[str] | None,
+    tags: list[str],
+) -> None:
+    collection, _, face = stored(store, stated, given)
+    facts = FaceFacts(tags=None if later is None else tuple(later))
+    for _ in range(2):
+        with store.writing() as connection:
+            fill_in(connection, {face: facts}, collection=collection)
+        assert row(store, face).tags == tags
