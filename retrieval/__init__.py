@@ -12,8 +12,10 @@ The stages, in the order in which a picture passes them:
     store      store/                     facts in PostgreSQL, and the log of what changed
     filter     filters/                   one WHERE expression: SQL there, a bitmap here
     index      index/                     a mapped snapshot, and what came after it
+    words      captions/                  attributes as sentences, sentences as attributes
     plan       plan.py                    how to answer, and why; pure
     search     search.py                  the answer
+    compose    composing.py               the answer where two indexes are asked at once
     evaluate   evaluation/                error rates on faces whose person is known
     read       reader.py                  `Index`: a view that follows the store
 

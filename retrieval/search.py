@@ -214,6 +214,24 @@ def carried_out(
             assert_never(chosen.strategy)
 
 
+def scored(view: View, vector: UnitRows, survivors: Survivors) -> Hits:
+    """Every survivor with its similarity to one vector (1, d), best first."""
+    question = Question(vectors=vector, recall="exact")
+    chosen = _plan(view, question, survivors, count=survivors.total)
+    [found] = carried_out(view, vector, survivors, chosen, count=survivors.total)
+    return found.hits
+
+
+def best_faces(view: View, hits: Hits) -> Hits:
+    """The first hit of each person, and every hit without a person."""
+    persons = view.persons_of(hits.ids)
+    alone = persons < 0
+    # A face without a person is a group of its own: face ids, made negative, are no person's.
+    _, places = np.unique(np.where(alone, -1 - hits.ids, persons), return_index=True)
+    places.sort()
+    return Hits(hits.ids[places], hits.similarities[places])
+
+
 def _multiplied(view: View, queries: UnitRows, survivors: Survivors, *, count: int) -> list[_Found]:
     answers = [
         exact.gather(rows, queries, count=count, numbers=some.row_numbers())
@@ -313,22 +331,12 @@ def _overfetch(question: Question) -> int:
 
 def _grouped(view: View, question: Question, survivors: Survivors, found: _Found) -> _Found:
     """The best face of each person for one query; look further where these are too few."""
-    kept, work = _best_faces(view, found.hits), found.work
+    kept, work = best_faces(view, found.hits), found.work
     fetched = _overfetch(question)
     while len(kept.ids) < question.count and fetched < survivors.total:
         fetched = min(fetched * GROUPS_OVERFETCH, survivors.total)
         further = _plan(view, question, survivors, count=fetched)
         [found] = carried_out(view, question.vectors, survivors, further, count=fetched)
-        kept, work = _best_faces(view, found.hits), work.plus(found.work)
+        kept, work = best_faces(view, found.hits), work.plus(found.work)
     hits = Hits(kept.ids[: question.count], kept.similarities[: question.count])
     return _Found(hits, work)
-
-
-def _best_faces(view: View, hits: Hits) -> Hits:
-    """The first hit of each person, and every hit without a person."""
-    persons = view.persons_of(hits.ids)
-    alone = persons < 0
-    # A face without a person is a group of its own: face ids, made negative, are no person's.
-    _, places = np.unique(np.where(alone, -1 - hits.ids, persons), return_index=True)
-    places.sort()
-    return Hits(hits.ids[places], hits.similarities[places])
