@@ -48,6 +48,10 @@ class SpaceMismatchError(UsageError):
     """Vectors of two models were about to be compared. Ask in the space of the gallery."""
 
 
+class RefusedWordsError(UsageError):
+    """A sentence asks what no picture of a face can tell. The message names the words."""
+
+
 class UndoRefusedError(UsageError):
     """Something was built on this event since. The message says what to undo first."""
 

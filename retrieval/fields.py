@@ -43,7 +43,20 @@ BUILT_IN: Final[Fields] = MappingProxyType(
 RESERVED: Final = frozenset(BUILT_IN) | {
     *("id", "vector", "vector_norm", "image", "box", "landmarks", "path", "provenance")
 }
-SENSITIVE: Final = frozenset({"ethnicity", "race", "attractive", "attractiveness", "emotion"})
+# Ethnicity, attractiveness and emotion as data sets call them (CelebA, LFWA+, FairFace, UTKFace and
+# others); the colour of skin stands for ethnicity. Names are compared in lower case.
+SENSITIVE: Final = frozenset(
+    spelt
+    for name in (
+        *("ethnicity", "ethnic_group", "race", "asian", "white", "black", "indian", "latino"),
+        *("hispanic", "middle_eastern", "east_asian", "southeast_asian", "latino_hispanic"),
+        *("pale_skin", "dark_skin", "skin_color", "skin_colour", "skin_tone", "skin_type"),
+        *("attractive", "attractive_man", "attractive_woman", "attractiveness", "beauty"),
+        *("emotion", "emotions", "dominant_emotion", "dominant_race", "happy", "sad", "angry"),
+        *("fearful", "disgusted", "surprised", "valence", "arousal"),
+    )
+    for spelt in (name, name.replace("_", " "), name.replace("_", "-"), name.replace("_", ""))
+)
 _NAME: Final = re.compile(r"[^\W\d][^\x00\"]{0,62}")
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeVar, get_args
 from retrieval.errors import SettingError
 
 Use = Literal["research", "commercial"]
+TraitWordsPolicy = Literal["refuse", "flag", "allow"]
 Number = TypeVar("Number", int, float)
 FILE_NAME: Final = "facedex.toml"
 DEFAULT_COLLECTION: Final = "default"
@@ -32,6 +33,8 @@ class Settings:
     use: Use = "research"  # commercial refuses research-only weights
     workers: int = 0  # processes that embed; 0: one for each core
     after_timeout_s: float = 10.0  # how long a search waits for the write of --after
+    trait_words_policy: TraitWordsPolicy = "refuse"  # what a sentence may ask (captions/policy.py)
+    trait_words: Path | None = None  # a file of words beside the built-in ones, or instead of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +97,16 @@ def _converted(name: str, raw: Any, *, origin: str) -> Any:
         raise SettingError(f"{origin}: '{name}' is no setting; known are {', '.join(known)}")
     try:
         match name:
-            case "home":
+            case "home" | "trait_words":
                 return Path(raw)
             case "workers":
                 return _at_least_zero(int(raw))
             case "after_timeout_s":
                 return _at_least_zero(float(raw))
             case "use":
-                return _use(raw)
+                return _one_of(get_args(Use), raw)
+            case "trait_words_policy":
+                return _one_of(get_args(TraitWordsPolicy), raw)
             case _:
                 return str(raw)
     except (TypeError, ValueError) as cause:
@@ -114,16 +119,22 @@ def _at_least_zero(value: Number) -> Number:
     return value
 
 
-def _use(raw: Any) -> Use:
-    for use in get_args(Use):
-        if raw == use:
-            return use  # type: ignore[no-any-return]  # get_args forgets the Literal
-    raise ValueError(f"it must be one of {', '.join(get_args(Use))}")
+def _one_of(values: tuple[str, ...], raw: Any) -> str:
+    if raw not in values:
+        raise ValueError(f"it must be one of {', '.join(values)}")
+    return str(raw)
 
 
 def _absolute(settings: Settings, folder: Path) -> Settings:
     values = {field.name: getattr(settings, field.name) for field in fields(Settings)}
-    return Settings(**(values | {"home": (folder / settings.home).resolve()}))
+    words = settings.trait_words
+    return Settings(
+        **values
+        | {
+            "home": (folder / settings.home).resolve(),
+            "trait_words": None if words is None else (folder / words).resolve(),
+        }
+    )
 
 
 def without_password(url: str | None) -> str | None:
