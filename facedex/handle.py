@@ -50,7 +50,7 @@ from retrieval.store.faces import (
     update_faces,
     vector_of,
 )
-from retrieval.store.holdings import Holding, Kind, holding_of
+from retrieval.store.holdings import Holding, Kind, holding_of, kinds_of
 from retrieval.store.images import forget_refusals
 from retrieval.values import (
     Collection,
@@ -418,6 +418,10 @@ class Facedex:
         where: str | None = None,
         count: int = 10,
         recall: Recall = DEFAULT_RECALL,
+    def index_kinds(self) -> tuple[Kind, ...]:
+        """The kinds of index that the collection has."""
+        return kinds_of(self.collection())
+
         min_similarity: float | None = None,
         one_per_person: bool = False,
         after: int | None = None,
@@ -480,7 +484,7 @@ class Facedex:
         return self.opened(self.holding(collection, Kind.FACES))
 
     def build_index(self, kind: Kind = Kind.FACES) -> "BuildReport":
-        """Build a snapshot of the collection's faces, or of its persons, and publish it."""
+        """Build a snapshot of all that an index of that kind holds, and publish it."""
         from indexer.build import build
 
         return build(self.holding(self.collection(), kind), home=self.settings.home)
@@ -626,10 +630,7 @@ class Facedex:
 
     def holding(self, collection: Collection, kind: Kind) -> Holding:
         """What an index of that kind holds of a collection."""
-        with self.store.reading() as connection:
-            return holding_of(
-                self.store, collection, tenants.space_of(connection, collection), kind
-            )
+        return holding_of(self.store, collection, kind)
 
     def opened(self, holding: Holding) -> Reader:
         """The reader of an index, opened once."""
@@ -656,7 +657,7 @@ class Facedex:
         present = self.collection(collection.name)
         if present.space_id is None:
             return
-        for kind in Kind:
+        for kind in kinds_of(present):
             holding = self.holding(present, kind)
             index = self.opened(holding)
             index.refresh()

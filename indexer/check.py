@@ -136,7 +136,7 @@ class _Indexed:
 
     def compare(self, table: pa.Table) -> None:
         """Meet some faces of the store."""
-        faces = table.column("face").to_numpy()
+        faces = table.column(0).to_numpy()
         found = places_in(self._ids, faces)
         self._met[found[found >= 0]] = True
         self._add("missing", faces[found < 0])
@@ -158,7 +158,7 @@ class _Indexed:
 
     def _compare_part(self, part: Part, places: Numbers, table: pa.Table) -> None:
         """Compare faces of one part, (n,), with their rows of the store."""
-        faces = table.column("face").to_numpy()
+        faces = table.column(0).to_numpy()
         stored = half_rows(table.column("vector"), dimension=self._view.dimension)
         held = part.rows.vectors[part.places[places]]
         wrong: dict[str, Mask] = {

@@ -27,9 +27,9 @@ from indexer.publish import remove_all_others
 from retrieval.errors import BuildFailedError, FacedexError, StoreConflictError
 from retrieval.index.snapshot import snapshots_folder
 from retrieval.store import audit
-from retrieval.store.collections import collection_of_id, space_of
+from retrieval.store.collections import collection_of_id
 from retrieval.store.database import Store, token
-from retrieval.store.holdings import Faces, Holding, Persons, label_of
+from retrieval.store.holdings import Holding, holding_of, kinds_of, label_of
 from retrieval.store.people import erasing
 from retrieval.store.people.erasing import Erasure
 from retrieval.store.people.events import take_turn
@@ -190,11 +190,9 @@ def _published_anew(store: Store, collection: Collection, folder: Path, *, home:
     """
     if collection.space_id is None or not folder.is_dir():
         return []
-    with store.reading() as connection:
-        space = space_of(connection, collection)
     kept: dict[Path, str] = {}
-    for kind in (Faces, Persons):
-        holding = kind(store, collection, space)
+    for kind in kinds_of(collection):
+        holding = holding_of(store, collection, kind)
         its = snapshots_folder(home, collection_id=collection.id, space=label_of(holding))
         if its.is_dir():
             kept[its] = _built(holding, home=home).snapshot

@@ -51,7 +51,7 @@ def checked(
     Raises:
         BuildFailedError: a face was not found, or one that the filter excludes was.
     """
-    few = compare(Field("face", FieldType.INTEGER), Operator.AT_MOST, highest)
+    few = compare(Field(next(iter(view.fields)), FieldType.INTEGER), Operator.AT_MOST, highest)
     found, truth = _searched(view, queries, filter_=None)
     if not all(hits and hits[0].similarity >= SELF_SIMILARITY_MIN for hits in truth):
         raise BuildFailedError("the self-check did not find stored faces in the new index")

@@ -72,4 +72,4 @@ def _mapped(folder: Path, cursor: Cursor, *, fields: Fields, dimension: int) -> 
     vectors: HalfRows = np.empty(shape, "<f2")
     if table.num_rows:  # an empty file cannot be mapped
         vectors = np.asarray(np.memmap(folder / VECTORS, "<f2", mode="r", shape=shape))
-    return Spool(cursor, Faces(table.column("face").to_numpy(), vectors, table, fields))
+    return Spool(cursor, Faces(table.column(0).to_numpy(), vectors, table, fields))

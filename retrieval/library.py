@@ -231,7 +231,7 @@ class Index:
         table = _fitted(_table(attributes, rows=len(halves)), self.fields)
         faces = _ids(ids, rows=len(halves))
         bytes_ = pa.array([row.tobytes() for row in halves], pa.binary())
-        rows = table.append_column("face", pa.array(faces)).append_column("vector", bytes_)
+        rows = table.add_column(0, "face", pa.array(faces)).append_column("vector", bytes_)
         self._change(Changes(cursor=NO_CURSOR, changed=np.sort(faces), rows=rows))
 
     def delete(self, ids: npt.ArrayLike) -> None:

@@ -25,24 +25,27 @@ def index_command() -> None:
 @with_json
 @click.pass_obj
 def build(session: Session, collection: str | None, as_json: bool) -> None:
-    """Build snapshots of faces and of persons' templates, and publish them."""
-    with session.facedex(collection=collection) as facedex:
-        from retrieval.store.holdings import Kind
+    """Build snapshots of faces and of persons' templates, and publish them.
 
-        report = facedex.build_index()
-        persons = facedex.build_index(Kind.PERSONS)
+    A collection with a face-text space has two more: of its faces there (looks), and of captions.
+    """
+    with session.facedex(collection=collection) as facedex:
+        kinds = facedex.index_kinds()
+        built = {kind: facedex.build_index(kind) for kind in kinds}
+    report = built.pop(kinds[0])
+    seconds = report.seconds + sum(one.seconds for one in built.values())
+    told = "".join(f" and {one.rows} {kind}" for kind, one in built.items())
     emit(
         {
             "snapshot": report.snapshot,
             "rows": report.rows,
-            "persons": persons.rows,
+            **{kind: one.rows for kind, one in built.items()},
             "lists": report.lists,
             "self_check": asdict(report.self_check),
-            "seconds": round(report.seconds + persons.seconds, 3),
+            "seconds": round(seconds, 3),
         },
         as_json=as_json,
-        text=f"{report.rows} faces in {report.lists} lists and {persons.rows} persons, built in "
-        f"{report.seconds + persons.seconds:.1f} s",
+        text=f"{report.rows} faces in {report.lists} lists{told}, built in {seconds:.1f} s",
     )
 
 
@@ -53,15 +56,13 @@ def build(session: Session, collection: str | None, as_json: bool) -> None:
 def status(session: Session, collection: str | None, as_json: bool) -> None:
     """Show what readers see: the snapshots and what came after them."""
     with session.facedex(collection=collection) as facedex:
-        from retrieval.store.holdings import Kind
-
-        values = asdict(facedex.index_status())
-        persons = asdict(facedex.index_status(Kind.PERSONS))
-    rows = [[name, str(value), str(persons[name])] for name, value in values.items()]
+        known = {kind: asdict(facedex.index_status(kind)) for kind in facedex.index_kinds()}
+    faces, *others = known
+    rows = [[name, *(str(one[name]) for one in known.values())] for name in known[faces]]
     emit(
-        values | {"persons": persons},
+        known[faces] | {kind: known[kind] for kind in others},
         as_json=as_json,
-        text=table(rows, header=["", "faces", "persons"]),
+        text=table(rows, header=["", *known]),
     )
 
 
@@ -72,10 +73,8 @@ def status(session: Session, collection: str | None, as_json: bool) -> None:
 def verify(session: Session, collection: str | None, as_json: bool) -> int:
     """Hash every file of the current snapshots."""
     with session.facedex(collection=collection) as facedex:
-        from retrieval.store.holdings import Kind
-
-        report, persons = facedex.verify_index(), facedex.verify_index(Kind.PERSONS)
-    problems = [*report.problems, *persons.problems]
+        report, *others = (facedex.verify_index(kind) for kind in facedex.index_kinds())
+    problems = [problem for one in (report, *others) for problem in one.problems]
     fine = "nothing was built yet" if report.snapshot is None else "every file is as it was written"
     emit(
         {"ok": not problems, "snapshot": report.snapshot, "problems": problems},
@@ -98,9 +97,9 @@ def check_command(
 ) -> int:
     """Compare store and index, both ways, and name every difference."""
     with session.facedex(collection=collection) as facedex:
-        from retrieval.store.holdings import Kind
-
-        report, persons = (_checked(facedex, kind, repair=repair) for kind in Kind)
+        kinds = facedex.index_kinds()
+        checked = {kind: _checked(facedex, kind, repair=repair) for kind in kinds}
+    report = checked.pop(kinds[0])
     values: dict[str, Any] = {
         "store": report.store,
         "index": report.index,
@@ -108,20 +107,23 @@ def check_command(
         "ghosts": report.ghosts,
         "stale": report.stale,
         "differences": [asdict(difference) for difference in report.differences],
-        "persons": asdict(persons),
+        **{kind: asdict(one) for kind, one in checked.items()},
     }
-    different = [*report.differences, *persons.differences]
+    rest = "".join(
+        f"; {one.store} {kind}, {len(one.differences)} of them not as in the store"
+        for kind, one in checked.items()
+    )
     emit(
         values,
         as_json=as_json,
         text=f"{report.store} faces in the store, {report.index} in the index: {report.missing}"
-        f" missing, {report.ghosts} ghosts, {report.stale} stale; {persons.store} templates of "
-        f"persons, {len(persons.differences)} of them not as their faces"
+        f" missing, {report.ghosts} ghosts, {report.stale} stale{rest}"
         + "".join(
             f"\n  face {one.face}: {one.kind} {', '.join(one.fields)}" for one in report.differences
         ),
     )
-    return ANSWER_IS_NO if different else 0
+    all_reports = (report, *checked.values())
+    return ANSWER_IS_NO if any(one.differences for one in all_reports) else 0
 
 
 def _checked(facedex: "Facedex", kind: "Kind", *, repair: bool) -> "CheckReport":

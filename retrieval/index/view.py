@@ -312,7 +312,7 @@ def _chunk_of(table: pa.Table, *, dimension: int, fields: Fields) -> Chunk:
 
 
 def _faces(table: pa.Table) -> FaceIds:
-    faces: FaceIds = table.column("face").to_numpy()
+    faces: FaceIds = table.column(0).to_numpy()  # the row's id, whatever a row is
     return faces
 
 

@@ -11,8 +11,9 @@ database of the server, would hide everybody's commits.)
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import psycopg
@@ -23,6 +24,7 @@ from sqlalchemy import (
     ColumnElement,
     Label,
     Select,
+    Table,
     Text,
     TextClause,
     case,
@@ -48,12 +50,12 @@ BYTES_BESIDE_VECTOR: Final = 200  # of one row, about; it only sizes ADBC's batc
 _CURSOR: Final = re.compile(r"\d+:\d+:[\d,]*")
 
 CHANGED: Final = text("""
-    SELECT DISTINCT unnest(face_ids) AS face
+    SELECT DISTINCT unnest(face_ids) AS id
     FROM face_change
     WHERE collection_id = :collection_id
       AND xid >= pg_snapshot_xmin(CAST(:cursor AS pg_snapshot))
       AND NOT pg_visible_in_snapshot(xid, CAST(:cursor AS pg_snapshot))
-    ORDER BY face  -- so that their rows are looked up in the order of the pages
+    ORDER BY id  -- so that their rows are looked up in the order of the pages
 """)
 # `ours` is false for a cursor from the future: the database is a restored or another one.
 STANDING: Final = text("""
@@ -80,6 +82,9 @@ PRUNE: Final = text("""
     ), persons AS (
         DELETE FROM person_change USING kept
         WHERE collection_id = :collection_id AND xid < begins
+    ), captions AS (
+        DELETE FROM caption_change USING kept
+        WHERE collection_id = :collection_id AND xid < begins
     )
     DELETE FROM face_change USING kept
     WHERE collection_id = :collection_id AND xid < begins
@@ -95,7 +100,7 @@ OLDEST_TRANSACTION: Final = text("""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Everything:
-    """All faces of a collection that have a vector in a space, at one moment."""
+    """All that an index holds, faces for example, at one moment."""
 
     cursor: Cursor
     rows: int
@@ -107,7 +112,7 @@ class Changes:
     """What became visible since a cursor."""
 
     cursor: Cursor  # for the next call
-    changed: FaceIds  # ascending; those without a row below are gone, or have no vector here
+    changed: FaceIds  # ids, ascending; one without a row below is gone, or has no vector here
     rows: pa.Table  # columns as in `arrow_schema`; vector NULL: it is the one the reader has
 
 
@@ -120,13 +125,36 @@ class OpenTransaction:
     seconds: float
 
 
-@contextmanager
 def read_everything(
     store: Store, *, collection: Collection, space: Space, fields: Fields, batch_rows: int
-) -> Iterator[Everything]:
+) -> AbstractContextManager[Everything]:
     """Stream all faces with their vectors, in batches of at most `batch_rows`, in no order."""
-    rows = _faces(collection, space).add_columns(vector.c.data.label("vector"), *_others(fields))
-    counted = _faces(collection, space).with_only_columns(func.count()).scalar_subquery()
+    faces = _faces(collection, space)
+    return everything_of(store, faces, vector, space=space, fields=fields, batch_rows=batch_rows)
+
+
+@contextmanager
+def everything_of(
+    store: Store,
+    chosen: Select[Any],
+    vectors: Table,
+    *,
+    space: Space,
+    fields: Fields,
+    batch_rows: int,
+) -> Iterator[Everything]:
+    """Stream the rows of a statement with their vectors.
+
+    Args:
+        store: where they are read from.
+        chosen: gives a row's id, FROM tables that have all the fields and `vectors`.
+        vectors: the table of their vectors, with columns `data` and `changed`.
+        space: of the vectors.
+        fields: the first one is the id.
+        batch_rows: of a batch, at most.
+    """
+    rows = chosen.add_columns(vectors.c.data.label("vector"), *_others(fields))
+    counted = chosen.with_only_columns(func.count()).scalar_subquery()
     moment = select(cast(func.pg_current_snapshot(), Text).label("cursor"), counted.label("rows"))
     with store.arrow() as connection, connection.cursor() as reading:
         found = table_of(reading, moment).to_pylist()[0]
@@ -146,16 +174,46 @@ def changes_since(
             database.
         UnknownNameError: the collection was dropped.
     """
+    faces = _faces(collection, space)
+    return changes_of(
+        store, faces, vector, CHANGED, collection=collection, fields=fields, cursor=cursor
+    )
+
+
+def changes_of(
+    store: Store,
+    chosen: Select[Any],
+    vectors: Table,
+    changed_ids: TextClause,
+    *,
+    collection: Collection,
+    fields: Fields,
+    cursor: Cursor,
+) -> Changes:
+    """Which rows changed since the cursor, and how they are now; errors as of `changes_since`.
+
+    Args:
+        store: where they are read from.
+        chosen: as in `everything_of`, and so are `vectors` and `fields`.
+        vectors: the table of their vectors.
+        changed_ids: gives ids as `id`, each once, of a `:collection_id` since a `:cursor`.
+        collection: whose.
+        fields: the first one is the id.
+        cursor: what the reader has seen.
+    """
     of_it = {"collection_id": collection.id, "cursor": checked(cursor)}
-    changed = CHANGED.bindparams(**of_it).columns(column("face", BigInteger)).cte("changed")
+    changed = changed_ids.bindparams(**of_it).columns(column("id", BigInteger)).cte("changed")
     schema = arrow_schema(fields)
     with store.arrow() as connection, connection.cursor() as reading:
         now = standing(reading, cursor, collection)
-        numbers = table_of(reading, select(changed.c.face).order_by(changed.c.face))["face"]
+        numbers = table_of(reading, select(changed.c.id).order_by(changed.c.id))["id"]
         rows = schema.empty_table()
         if len(numbers):
-            present = _faces(collection, space).join(changed, changed.c.face == face.c.id)
-            rows = table_of(reading, present.add_columns(_if_new(cursor), *_others(fields)))
+            [named] = chosen.exported_columns
+            present = chosen.join(changed, changed.c.id == named.element)
+            rows = table_of(
+                reading, present.add_columns(_if_new(vectors, cursor), *_others(fields))
+            )
         return Changes(cursor=now, changed=numbers.to_numpy(), rows=rows.cast(schema))
 
 
@@ -211,9 +269,9 @@ def oldest_transaction(store: Store) -> OpenTransaction | None:
 
 
 def arrow_schema(fields: Fields) -> pa.Schema:
-    """The columns of `Everything` and `Changes`: face, vector (float16 bytes), the fields."""
+    """The columns of `Everything` and `Changes`: id (the first field), vector, other fields."""
     types = {name: ARROW_TYPES[type_] for name, type_ in fields.items()}
-    return pa.schema({"face": pa.int64(), "vector": pa.binary(), **types})
+    return pa.schema({next(iter(fields)): pa.int64(), "vector": pa.binary(), **types})
 
 
 def _faces(collection: Collection, space: Space) -> Select[Any]:
@@ -226,15 +284,15 @@ def _faces(collection: Collection, space: Space) -> Select[Any]:
     )
 
 
-def _if_new(cursor: Cursor) -> ColumnElement[Any]:
+def _if_new(vectors: Table, cursor: Cursor) -> ColumnElement[Any]:
     """The vector, NULL where a reader at the cursor has it."""
-    known = func.pg_visible_in_snapshot(vector.c.changed, cast(literal(cursor), PgSnapshot))
-    return case((known, null()), else_=vector.c.data).label("vector")
+    known = func.pg_visible_in_snapshot(vectors.c.changed, cast(literal(cursor), PgSnapshot))
+    return case((known, null()), else_=vectors.c.data).label("vector")
 
 
 def _others(fields: Fields) -> list[Label[Any]]:
-    """The fields as columns, but for the face itself, which always stands first."""
-    return field_columns({name: type_ for name, type_ in fields.items() if name != "face"})
+    """The fields as columns, but for the first, the row's id, which `chosen` gives."""
+    return field_columns(dict(islice(fields.items(), 1, None)))
 
 
 def table_of(reading: AdbcCursor, statement: Select[Any] | TextClause) -> pa.Table:

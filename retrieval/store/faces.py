@@ -100,8 +100,13 @@ def delete_faces(connection: Connection, *, collection: Collection, filter_: Fil
     """Delete the faces that pass, and the images left without a face; give the faces' number."""
     chosen = _chosen_ids(connection, collection, filter_)
     ids = {"ids": chosen}
-    # Vectors first and set-wise: the cascade would go row by row.
-    connection.execute(text("DELETE FROM vector WHERE face_id = ANY(:ids)"), ids)
+    # Their own first and set-wise: the cascade would go row by row.
+    for statement in (
+        "DELETE FROM caption_vector USING caption WHERE caption_id = id AND face_id = ANY(:ids)",
+        "DELETE FROM caption WHERE face_id = ANY(:ids)",
+        "DELETE FROM vector WHERE face_id = ANY(:ids)",
+    ):
+        connection.execute(text(statement), ids)
     images = connection.execute(
         text("DELETE FROM face WHERE id = ANY(:ids) RETURNING image_id"), ids
     )

@@ -1,9 +1,12 @@
-"""What an index holds of a collection in one space: its faces, or one template for each person.
+"""What an index holds of a collection in one space: faces, captions, or a template of each person.
 
-Both are read in the same two ways, everything at first and then what changed since a cursor, so
-one reader, one builder and one search serve both. A template is no row of the store: it is made
-here of the faces that a person has, in the transaction that reads them. So an index shows a
-template in the same moment as the assignment behind it, and there is nothing that could drift.
+All are read in the same two ways, everything at first and then what changed since a cursor, so
+one reader, one builder and one search serve all. The first field of each is the number of a row.
+A caption has the fields of its face besides: a filter over faces is one over captions, too.
+
+A template is no row of the store: it is made here of the faces that a person has, in the
+transaction that reads them. So an index shows a template in the same moment as the assignment
+behind it, and there is nothing that could drift.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,12 +23,12 @@ from retrieval.fields import Fields
 from retrieval.people.template import Doubles, PersonIds, templates
 from retrieval.store import changes
 from retrieval.store.changes import Changes, Everything, standing, table_of
-from retrieval.store.collections import fields_of
+from retrieval.store.collections import fields_of, space_of, text_space_of
 from retrieval.store.database import Store
 from retrieval.store.snapshots import PublishedSnapshot, published_snapshots
-from retrieval.store.tables import face, vector
+from retrieval.store.tables import caption, caption_vector, face, vector
 from retrieval.store.vectors import binary_rows, half_rows
-from retrieval.store.where import compile_sql
+from retrieval.store.where import FACES_WITH_PERSONS, compile_sql
 from retrieval.values import Collection, Cursor, FieldType, Space
 
 # A template's id is that of its person, in the field that every index names its rows by.
@@ -37,13 +40,33 @@ CHANGED_PERSONS: Final = text("""
       AND xid >= pg_snapshot_xmin(CAST(:cursor AS pg_snapshot))
       AND NOT pg_visible_in_snapshot(xid, CAST(:cursor AS pg_snapshot))
 """)
+# Those that changed, and those of faces that did: a caption has the fields of its face.
+CHANGED_CAPTIONS: Final = text("""
+    WITH faces AS (
+        SELECT DISTINCT unnest(face_ids) AS id
+        FROM face_change
+        WHERE collection_id = :collection_id
+          AND xid >= pg_snapshot_xmin(CAST(:cursor AS pg_snapshot))
+          AND NOT pg_visible_in_snapshot(xid, CAST(:cursor AS pg_snapshot))
+    )
+    SELECT unnest(caption_ids) AS id
+    FROM caption_change
+    WHERE collection_id = :collection_id
+      AND xid >= pg_snapshot_xmin(CAST(:cursor AS pg_snapshot))
+      AND NOT pg_visible_in_snapshot(xid, CAST(:cursor AS pg_snapshot))
+    UNION
+    SELECT caption.id FROM faces JOIN caption ON caption.face_id = faces.id
+    ORDER BY id
+""")
 
 
 class Kind(StrEnum):
-    """What one row of an index is."""
+    """What one row of an index is, and with it the space of the index."""
 
-    FACES = "faces"
-    PERSONS = "persons"
+    FACES = "faces"  # in the space of identities
+    PERSONS = "persons"  # templates of faces in the space of identities
+    LOOKS = "looks"  # faces in the face-text space: what they look like, in words
+    CAPTIONS = "captions"  # sentences about faces, in the face-text space
 
 
 class Holding(Protocol):
@@ -91,13 +114,30 @@ class Holding(Protocol):
         ...
 
 
-def holding_of(store: Store, collection: Collection, space: Space, kind: Kind) -> Holding:
-    """What an index of that kind holds."""
+def kinds_of(collection: Collection) -> tuple[Kind, ...]:
+    """The kinds of index that a collection has once it has faces."""
+    if collection.text_space_id is None:
+        return (Kind.FACES, Kind.PERSONS)
+    return tuple(Kind)
+
+
+def holding_of(store: Store, collection: Collection, kind: Kind) -> Holding:
+    """What an index of that kind holds.
+
+    Raises:
+        UsageError: the collection has no face yet, and so no space.
+        UnknownNameError: it has no face-text space.
+    """
+    space_of_kind = space_of if kind in (Kind.FACES, Kind.PERSONS) else text_space_of
+    with store.reading() as connection:
+        space = space_of_kind(connection, collection)
     match kind:
-        case Kind.FACES:
-            return Faces(store, collection, space)
+        case Kind.FACES | Kind.LOOKS:
+            return Faces(store, collection, space, kind)
         case Kind.PERSONS:
             return Persons(store, collection, space)
+        case Kind.CAPTIONS:
+            return Captions(store, collection, space)
         case _:
             assert_never(kind)
 
@@ -148,6 +188,64 @@ class Faces:
         """The faces that changed."""
         return changes.changes_since(
             self.store, collection=self.collection, space=self.space, fields=fields, cursor=cursor
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Captions:
+    """Every caption that has a vector in the space: its number, and all fields of its face."""
+
+    store: Store
+    collection: Collection
+    space: Space
+    kind: Kind = Kind.CAPTIONS
+
+    def at(self, store: Store) -> "Captions":
+        """The same, read from another store."""
+        return replace(self, store=store)
+
+    def fields(self) -> Fields:
+        """The caption's number, and the fields of its face."""
+        with self.store.reading() as connection:
+            of_face = dict(fields_of(connection, self.collection))
+        of_face.pop("caption", None)  # may have been declared before there were captions
+        return {"caption": FieldType.INTEGER, **of_face}
+
+    def everything(self, fields: Fields, *, batch_rows: int) -> AbstractContextManager[Everything]:
+        """All captions, in no order."""
+        return changes.everything_of(
+            self.store,
+            self._chosen(),
+            caption_vector,
+            space=self.space,
+            fields=fields,
+            batch_rows=batch_rows,
+        )
+
+    def since(self, cursor: Cursor, fields: Fields) -> Changes:
+        """The captions that changed, and those of faces that did."""
+        return changes.changes_of(
+            self.store,
+            self._chosen(),
+            caption_vector,
+            CHANGED_CAPTIONS,
+            collection=self.collection,
+            fields=fields,
+            cursor=cursor,
+        )
+
+    def _chosen(self) -> Select[Any]:
+        of_caption = caption_vector.c.caption_id == caption.c.id
+        in_space = caption_vector.c.space_id == self.space.id
+        return (
+            select(caption.c.id.label("caption"))
+            .select_from(FACES_WITH_PERSONS)
+            .join(caption, caption.c.face_id == face.c.id)
+            .join(caption_vector, of_caption & in_space)
+            .where(
+                face.c.collection_id == self.collection.id,
+                caption.c.collection_id == self.collection.id,
+            )
         )
 
 

@@ -86,6 +86,9 @@ _DELETES: Final = (
     """DELETE FROM rejection
         WHERE face_id = ANY(CAST(:faces AS bigint[])) OR person_id = ANY(:persons)""",
     "DELETE FROM person_link WHERE one_id = ANY(:persons) OR two_id = ANY(:persons)",
+    """DELETE FROM caption_vector USING caption
+        WHERE caption_id = id AND face_id = ANY(CAST(:faces AS bigint[]))""",
+    "DELETE FROM caption WHERE face_id = ANY(CAST(:faces AS bigint[]))",
     "DELETE FROM vector WHERE face_id = ANY(CAST(:faces AS bigint[]))",
     "DELETE FROM face WHERE id = ANY(CAST(:faces AS bigint[]))",
     "DELETE FROM image WHERE id = ANY(CAST(:images AS bigint[]))",

@@ -1,0 +1,229 @@
+"""Captions: sentences about a face, found by their words and, in a face-text space, by meaning.
+
+A face has any number of captions, each sentence once. Their text never changes: what was written
+differently is another caption, so a vector is always that of the text beside it. Words are matched
+by PostgreSQL's full-text search under the same filters that faces are searched with.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, Row, func, select, text
+
+from retrieval.errors import UnknownNameError, UnusableVectorError
+from retrieval.filters.tree import Filter
+from retrieval.store import tables
+from retrieval.store.where import FACES_WITH_PERSONS, where
+from retrieval.values import CaptionId, Collection, FaceId, Space, UnitRows
+
+STATED: Final = "stated"  # the provider of captions that came with the data
+LANGUAGE: Final = "simple"  # of the migration too: words as they are, in whatever language
+_INSERT: Final = text("""
+    INSERT INTO caption (collection_id, face_id, text, provider)
+    SELECT face.collection_id, face.id, given.text, given.provider
+    FROM unnest(CAST(:faces AS bigint[]), CAST(:texts AS text[]), CAST(:providers AS text[]))
+        WITH ORDINALITY AS given (face, text, provider, place)
+        JOIN face ON face.id = given.face AND face.collection_id = :collection
+    -- One order for all writers, so that two of them with the same captions never deadlock.
+    ORDER BY face.id, md5(given.text), place
+    ON CONFLICT (face_id, md5(text)) DO NOTHING
+""")
+_IDS: Final = text("""
+    SELECT caption.id
+    FROM unnest(CAST(:faces AS bigint[]), CAST(:texts AS text[]))
+        WITH ORDINALITY AS given (face, text, place)
+        JOIN caption ON caption.face_id = given.face AND md5(caption.text) = md5(given.text)
+            AND caption.collection_id = :collection
+    ORDER BY place
+""")
+_INSERT_VECTORS: Final = text("""
+    INSERT INTO caption_vector (caption_id, space_id, data)
+    SELECT caption.id, :space, given.data
+    FROM unnest(CAST(:captions AS bigint[]), CAST(:vectors AS bytea[])) AS given (id, data)
+        JOIN caption USING (id)
+    ORDER BY caption.id
+    FOR KEY SHARE OF caption  -- one that is deleted meanwhile is left out
+    ON CONFLICT (caption_id, space_id) DO UPDATE SET data = excluded.data
+        WHERE caption_vector.data <> excluded.data
+""")
+_WITHOUT_VECTOR: Final = text("""
+    SELECT id, face_id, text, provider
+    FROM caption
+    WHERE collection_id = :collection AND id > :after AND NOT EXISTS (
+        SELECT FROM caption_vector WHERE caption_id = caption.id AND space_id = :space
+    )
+    ORDER BY id
+    LIMIT :count
+""")
+_COUNT_WITHOUT_VECTOR: Final = text("""
+    SELECT count(*)
+    FROM caption
+    WHERE collection_id = :collection AND NOT EXISTS (
+        SELECT FROM caption_vector WHERE caption_id = caption.id AND space_id = :space
+    )
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCaption:
+    """A sentence to be stored."""
+
+    face: FaceId
+    text: str
+    provider: str = STATED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """A stored sentence about a face."""
+
+    id: CaptionId
+    face: FaceId
+    text: str
+    provider: str  # STATED, or what made it
+
+
+def add_captions(
+    connection: Connection, captions: Sequence[NewCaption], *, collection: Collection
+) -> list[CaptionId]:
+    """Store captions that are not there yet; give the number of each, new or known, in order.
+
+    Raises:
+        UnknownNameError: a face is not in the collection; nothing was stored then.
+    """
+    if not captions:
+        return []
+    given = {
+        "collection": collection.id,
+        "faces": [one.face for one in captions],
+        "texts": [one.text for one in captions],
+        "providers": [one.provider for one in captions],
+    }
+    connection.execute(_INSERT, given)
+    # A statement of its own: it sees what another writer stored since the first one began.
+    ids = [CaptionId(one) for one in connection.scalars(_IDS, given)]
+    if len(ids) < len(captions):
+        raise UnknownNameError(f"a caption's face is not in collection '{collection.name}'")
+    return ids
+
+
+def captions_of(
+    connection: Connection, faces: Iterable[FaceId], *, collection: Collection
+) -> dict[FaceId, list[Caption]]:
+    """The captions of these faces, by number; a face without one is left out."""
+    chosen = tables.caption.c.face_id == func.any(list(faces))
+    rows = connection.execute(_captions(collection).where(chosen).order_by(tables.caption.c.id))
+    found: dict[FaceId, list[Caption]] = {}
+    for one in map(_caption, rows):
+        found.setdefault(one.face, []).append(one)
+    return found
+
+
+def caption_records(
+    connection: Connection, ids: Iterable[CaptionId], *, collection: Collection
+) -> dict[CaptionId, Caption]:
+    """The captions of these numbers; one that is gone meanwhile is left out."""
+    chosen = tables.caption.c.id == func.any(list(ids))
+    rows = connection.execute(_captions(collection).where(chosen))
+    return {one.id: one for one in map(_caption, rows)}
+
+
+def matching(
+    connection: Connection,
+    words: str,
+    *,
+    collection: Collection,
+    filter_: Filter | None,
+    count: int,
+) -> list[FaceId]:
+    """At most `count` faces with a caption that holds the words, best first.
+
+    A face ranks by its best caption (cover density: words close together count more); equal ranks
+    by face. Among the faces that pass the filter.
+
+    Args:
+        connection: an open transaction.
+        words: all of them are asked for; "in quotes" as a phrase, `or`, and `-` for what must not
+            be there, as in web searches.
+        collection: whose faces.
+        filter_: None: every face.
+        count: of faces.
+    """
+    query = func.websearch_to_tsquery(text(f"'{LANGUAGE}'"), words)
+    document = tables.caption.c.document
+    statement = (
+        select(tables.face.c.id)
+        .select_from(FACES_WITH_PERSONS)
+        .join(tables.caption, tables.caption.c.face_id == tables.face.c.id)
+        .where(
+            tables.face.c.collection_id == collection.id,
+            tables.caption.c.collection_id == collection.id,
+            document.op("@@")(query),
+        )
+        .group_by(tables.face.c.id)
+        .order_by(func.max(func.ts_rank_cd(document, query)).desc(), tables.face.c.id)
+        .limit(count)
+    )
+    if filter_ is not None:
+        statement = statement.where(where(filter_))
+    return [FaceId(one) for one in connection.scalars(statement)]
+
+
+def add_caption_vectors(
+    connection: Connection, captions: Sequence[CaptionId], vectors: UnitRows, *, space: Space
+) -> None:
+    """Store what captions are in a space, in the place of what they were there.
+
+    One that was deleted meanwhile is left out.
+
+    Raises:
+        UnusableVectorError: the vectors are not (n, d) of the space.
+    """
+    if vectors.shape != (len(captions), space.dimension):
+        raise UnusableVectorError(
+            f"{len(captions)} captions need vectors of {space.dimension} dimensions in"
+            f" '{space.name}'; given are {vectors.shape}"
+        )
+    halves = np.ascontiguousarray(vectors, dtype="<f2")
+    connection.execute(
+        _INSERT_VECTORS,
+        {
+            "space": space.id,
+            "captions": list(captions),
+            "vectors": [row.tobytes() for row in halves],
+        },
+    )
+
+
+def captions_without_vector(
+    connection: Connection,
+    *,
+    collection: Collection,
+    space: Space,
+    after: CaptionId,
+    count: int,
+) -> list[Caption]:
+    """At most `count` captions with a number above `after` that the space lacks, by number."""
+    wanted = {"collection": collection.id, "space": space.id, "after": after, "count": count}
+    return [_caption(row) for row in connection.execute(_WITHOUT_VECTOR, wanted)]
+
+
+def count_captions_without_vector(
+    connection: Connection, *, collection: Collection, space: Space
+) -> int:
+    """How many captions the space lacks."""
+    wanted = {"collection": collection.id, "space": space.id}
+    return int(connection.execute(_COUNT_WITHOUT_VECTOR, wanted).scalar_one())
+
+
+def _captions(collection: Collection) -> Any:
+    columns = (tables.caption.c[name] for name in ("id", "face_id", "text", "provider"))
+    return select(*columns).where(tables.caption.c.collection_id == collection.id)
+
+
+def _caption(row: Row[Any]) -> Caption:
+    return Caption(
+        id=CaptionId(row.id), face=FaceId(row.face_id), text=row.text, provider=row.provider
+    )
