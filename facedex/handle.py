@@ -59,6 +59,8 @@ from retrieval.values import (
     PersonId,
     Similarity,
     Space,
+    from facedex.searching import Found, FoundCaptions, Searching
+    from facedex.words import Words
     Token,
     UnitRows,
     Value,
@@ -229,10 +231,12 @@ class Facedex:
 
         return list_pictures(
             request.paths,
+        choice, text_space = self.words.storing(tenant)
             options=SourceOptions(
                 person_from_folder=request.person_from_folder,
                 frames=request.frames,
                 metadata=None if request.metadata is None else Path(request.metadata),
+            text_space=text_space,
                 source=request.source,
                 origin=request.origin,
                 allow_sensitive=request.allow_sensitive,
@@ -245,6 +249,7 @@ class Facedex:
         *,
         collection: str | None = None,
         progress: Callable[["Tally"], None] = lambda _: None,
+        self.words.fill_captions(tenant)
     ) -> "IngestReport":
         """Carry out a request (indexer/pipeline.py says what it promises)."""
         from indexer.declaring import Declarations
@@ -264,7 +269,7 @@ class Facedex:
             collection=tenant,
             space=space,
             options=IngestOptions(
-                choice=self.model_choice(tenant),
+                choice=choice,
                 framing=request.framing,
                 workers=self.workers,
                 keep=keep if request.copy_originals else None,
@@ -276,7 +281,7 @@ class Facedex:
         with self.store.writing() as connection:
             audit.record(connection, "ingest", tenant, images=report.images, faces=report.faces)
         self.match_protected(tenant)
-        self._maintain_index(tenant)
+        self.maintain_index(tenant)
         return report
 
     def queue_ingest(self, request: IngestRequest) -> int:
@@ -296,7 +301,7 @@ class Facedex:
         with self.store.writing() as connection:
             audit.record(connection, "import", tenant, rows=report.rows)
         self.match_protected(tenant)
-        self._maintain_index(tenant)
+        self.maintain_index(tenant)
         return report
 
     def check_import(
@@ -400,6 +405,13 @@ class Facedex:
             raise UsageError(f"{path} is no .npy file of numbers: {cause}") from cause
 
     def probes_of_table(self, path: Path) -> UnitRows:
+    @cached_property
+    def words(self) -> "Words":
+        """The face-text space of the collection, and its model."""
+        from facedex.words import Words
+
+        return Words(self)
+
         """The column `vector` of a Parquet file, (n, d)."""
         import pyarrow.parquet
 
@@ -650,7 +662,7 @@ class Facedex:
         with suppress(CalibrationMissingError, StoreConflictError):
             follow(self.store, collection)
 
-    def _maintain_index(self, collection: Collection) -> None:
+    def maintain_index(self, collection: Collection) -> None:
         """Build snapshots where so much changed that readers would feel it."""
         from indexer.build import build, should_build
 

@@ -183,8 +183,11 @@ class Recognition:
         accepted, refused = self._judged(name, pictures, tenant, fpir=fpir)
         if not accepted:
             return Enrolment(person=None, faces=(), refused=tuple(refused), token=None)
+        told, text_space = self._facedex.words.told(accepted, tenant)
         with self._facedex.store.writing() as connection:
-            faces = store_portraits(connection, accepted, collection=tenant, space=space)
+            faces = store_portraits(
+                connection, told, collection=tenant, space=space, text_space=text_space
+            )
             done = operations.assign(connection, faces, name, collection=tenant)
             audit.record(connection, "enroll", tenant, faces=len(faces))
             written = token(connection)

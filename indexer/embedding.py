@@ -1,4 +1,4 @@
-"""The processes that turn bytes into faces: decode, detect, align, embed, judge.
+"""The processes that turn bytes into faces: decode, detect, align, embed, judge; or look again.
 
 A process opens its models once. While the models work on one picture, a thread decodes the next:
 Pillow, OpenCV and onnxruntime let go of the interpreter lock. The processes are spawned, not forked
@@ -16,12 +16,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing.connection import wait
 
+import numpy as np
+
 from indexer.sources.pictures import Framing
+from retrieval.align import portrait
 from retrieval.errors import FacedexError, RefusedImageError
 from retrieval.image import DecodedImage, decode
-from retrieval.models.choice import ModelChoice, load_models
-from retrieval.models.reader import FaceReader
-from retrieval.values import FaceReading, Pixels
+from retrieval.models.choice import ModelChoice, load_face_text_model, load_models
+from retrieval.models.ports import FaceTextEncoder
+from retrieval.models.reader import FaceReader, tags_given
+from retrieval.values import FaceReading, Floats, Pixels, UnitRows
 
 DECODED_AHEAD = 2  # pictures; a 64-megapixel one takes 192 MB
 
@@ -45,8 +49,25 @@ class UnreadImage:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPicture:
+    """A picture that was read before."""
+
+    content: bytes
+    landmarks: Floats  # (n, 5, 2) of its faces, in pixels of the upright picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookedAt:
+    """What a face-text model says of the faces of one picture."""
+
+    vectors: UnitRows  # (n, d)
+    tags: tuple[dict[str, float] | None, ...]  # given tags with their chances; None: none are told
+
+
 # What a child process holds: its models, or why they cannot be opened.
 _reader: FaceReader | FacedexError | None = None
+_encoder: FaceTextEncoder | FacedexError | None = None
 
 
 def pool(workers: int, *, choice: ModelChoice) -> ProcessPoolExecutor:
@@ -72,11 +93,68 @@ def read_images(contents: Sequence[bytes], framing: Framing) -> list[ReadImage |
     return [_read(_reader, decoded, framing) for decoded in _decoded_ahead(contents)]
 
 
-def _start(choice: ModelChoice) -> None:
-    global _reader  # noqa: PLW0603  # the one state of a child process
+def looking_pool(workers: int, *, choice: ModelChoice) -> ProcessPoolExecutor:
+    """Processes that are ready for `look_again`; the choice names a face-text model."""
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_looking,
+        initargs=(choice,),
+    )
+
+
+def look_again(pictures: Sequence[StoredPicture]) -> list[LookedAt | UnreadImage]:
+    """What the face-text model says of known faces; runs in a process of `looking_pool`.
+
+    Raises:
+        FacedexError: the model cannot be opened.
+    """
+    if _encoder is None:
+        raise RuntimeError("this process was not started by looking_pool()")
+    if isinstance(_encoder, FacedexError):
+        raise _encoder
+    decoded = _decoded_ahead([picture.content for picture in pictures])
+    return [
+        _looked_at(_encoder, one, picture.landmarks)
+        for one, picture in zip(decoded, pictures, strict=True)
+    ]
+
+
+def _start_looking(choice: ModelChoice) -> None:
+    global _encoder  # noqa: PLW0603  # the one state of a child process
+    _become_child()
+    try:
+        _encoder = load_face_text_model(choice)
+    except FacedexError as problem:
+        _encoder = problem
+
+
+def _looked_at(
+    encoder: FaceTextEncoder, decoded: DecodedImage | UnreadImage, landmarks: Floats
+) -> LookedAt | UnreadImage:
+    if isinstance(decoded, UnreadImage):
+        return decoded
+    try:
+        portraits = np.stack([portrait(decoded.pixels, points) for points in landmarks])
+        said = encoder.of_faces(portraits)
+    except RefusedImageError as refusal:
+        return UnreadImage(reason=str(refusal))
+    tags = tuple(
+        tags_given(chances, by=encoder, tags=said.tags) if said.tags else None
+        for chances in said.chances
+    )
+    return LookedAt(vectors=said.vectors, tags=tags)
+
+
+def _become_child() -> None:
     # Ctrl-C reaches every process of a terminal; the owner decides what becomes of its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _start(choice: ModelChoice) -> None:
+    global _reader  # noqa: PLW0603  # the one state of a child process
+    _become_child()
     try:
         _reader = load_models(choice)
     except FacedexError as problem:

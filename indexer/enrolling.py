@@ -58,13 +58,18 @@ def read_portrait(path: Path, reader: FaceReader) -> Portrait:
 
 
 def store_portraits(
-    connection: Connection, portraits: Sequence[Portrait], *, collection: Collection, space: Space
+    connection: Connection,
+    portraits: Sequence[Portrait],
+    *,
+    collection: Collection,
+    space: Space,
+    text_space: Space | None,
 ) -> list[FaceId]:
     """Store what is new of the pictures; give the face that is meant in each."""
     # The same content twice is one picture.
     distinct = {portrait.sha256: portrait for portrait in portraits}
     new = [_new_image(sha256, portrait) for sha256, portrait in distinct.items()]
-    add_images(connection, new, collection=collection, space=space)
+    add_images(connection, new, collection=collection, space=space, text_space=text_space)
     images = known_images(connection, collection, list(distinct))
     faces = known_faces(connection, [known.id for known in images.values()])
     meant = []

@@ -12,14 +12,15 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
-from indexer.ahead import Batch, BatchesAhead, ScreenedPicture
+from indexer.ahead import Batch, BatchesAhead
 from indexer.declaring import Declarations
-from indexer.embedding import ReadImage, UnreadImage
+from indexer.embedding import ReadImage, UnreadImage, pool, read_images
 from indexer.naming import named_face
 from indexer.sources.pictures import Facts, Framing, Picture, Refused, read_bytes
 from retrieval.errors import RefusedImageError, StoreConflictError, StoreUnavailableError
@@ -98,6 +99,31 @@ class IngestOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScreenedPicture:
+    """A picture whose content is new to the store."""
+
+    picture: Picture
+    sha256: bytes
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """What the child processes do: find, embed and judge faces."""
+
+    choice: ModelChoice
+    framing: Framing
+
+    def pool(self, workers: int) -> ProcessPoolExecutor:
+        return pool(workers, choice=self.choice)
+
+    def submit(
+        self, pool: ProcessPoolExecutor, pictures: Sequence[ScreenedPicture]
+    ) -> Future[list[ReadImage | UnreadImage]]:
+        return pool.submit(read_images, [one.content for one in pictures], self.framing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _LaterFacts:
     """What is stated of a picture that is stored already."""
 
@@ -125,6 +151,7 @@ class Ingest:
         *,
         collection: Collection,
         space: Space,
+        text_space: Space | None,
         options: IngestOptions,
         declarations: Declarations,
         revive: Callable[[], None],
@@ -133,6 +160,7 @@ class Ingest:
         self._store = store
         self._collection = collection
         self._space = space
+        self._text_space = text_space  # of the model that `options.choice` names, if it names one
         self._options = options
         self._declarations = declarations
         self._revive = revive  # brings an embedded server back
@@ -145,11 +173,8 @@ class Ingest:
     def run(self, pictures: Iterable[Picture | Refused]) -> IngestReport:
         """Bring all pictures in; a refused one is an entry of the report."""
         begun = time.perf_counter()
-        ahead = BatchesAhead(
-            choice=self._options.choice,
-            framing=self._options.framing,
-            workers=self._options.workers,
-        )
+        reading = _Reading(choice=self._options.choice, framing=self._options.framing)
+        ahead = BatchesAhead(reading, workers=self._options.workers)
         try:
             for batch in self._batches(pictures):
                 while ahead.full:
@@ -173,7 +198,7 @@ class Ingest:
 
     # --- before the models -------------------------------------------------------------------
 
-    def _batches(self, pictures: Iterable[Picture | Refused]) -> Iterator[Batch]:
+    def _batches(self, pictures: Iterable[Picture | Refused]) -> Iterator[Batch[ScreenedPicture]]:
         waiting: list[ScreenedPicture] = []
         weight = 0
         for screened in self._screened(pictures):
@@ -287,7 +312,9 @@ class Ingest:
 
     # --- after the models --------------------------------------------------------------------
 
-    def _write(self, batch: Batch, outcomes: Sequence[ReadImage | UnreadImage]) -> None:
+    def _write(
+        self, batch: Batch[ScreenedPicture], outcomes: Sequence[ReadImage | UnreadImage]
+    ) -> None:
         images: list[NewImage] = []
         refusals: list[NewRefusal] = []
         taken = self._taken_ids(batch)
@@ -303,14 +330,20 @@ class Ingest:
         def write(connection: Connection) -> int:
             declare(connection, self._collection, self._declarations.new)
             add_refusals(connection, refusals, collection=self._collection)
-            return add_images(connection, images, collection=self._collection, space=self._space)
+            return add_images(
+                connection,
+                images,
+                collection=self._collection,
+                space=self._space,
+                text_space=self._text_space,
+            )
 
         self._tally.faces += self._stored(write)
         self._tally.images += len(images)
         self._declarations.new.clear()
         self._progress(self._tally)
 
-    def _taken_ids(self, batch: Batch) -> set[str]:
+    def _taken_ids(self, batch: Batch[ScreenedPicture]) -> set[str]:
         """External ids of the batch that faces in the store bear already."""
         asked = [one.picture.facts.external_id for one in batch.pictures]
         ids = [external_id for external_id in asked if external_id is not None]

@@ -94,6 +94,8 @@ def ingest_command(
             emit({"job": job}, as_json=as_json, text=f"queued as job {job}; run `facedex worker`")
             return
         note(facedex.licence_notice())
+        if (notice := facedex.words.licence_notice()) is not None:
+            note(notice)
         listing = facedex.listing(request)
         for notice in listing.notices:
             note(notice)

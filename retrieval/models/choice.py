@@ -78,7 +78,18 @@ def load_models(choice: ModelChoice) -> "FaceReader":
         detector=_detector(pair.detector, choice),
         embedder=_embedder(pair.embedder, choice),
         estimator=_estimator(choice) if choice.demographics else None,
-        face_text=None if choice.face_text is None else _face_text(choice.face_text, choice),
+        face_text=None if choice.face_text is None else load_face_text_model(choice),
+    )
+
+
+def load_face_text_model(choice: ModelChoice) -> FaceTextEncoder:
+    """Open the face-text model that was chosen, alone; errors are those of `load_models`."""
+    from retrieval.models.face_text.opening import load_face_text
+
+    if choice.face_text is None:
+        raise UsageError("no face-text model was chosen")
+    return load_face_text(
+        choice.face_text, use=choice.use, threads=choice.threads, device=choice.device
     )
 
 
@@ -123,12 +134,6 @@ def _estimator(choice: ModelChoice) -> AttributeEstimator:
         threads=choice.threads,
         device=choice.device,
     )
-
-
-def _face_text(folder: Path, choice: ModelChoice) -> FaceTextEncoder:
-    from retrieval.models.face_text.opening import load_face_text
-
-    return load_face_text(folder, use=choice.use, threads=choice.threads, device=choice.device)
 
 
 def _space(provenance: Provenance) -> Space:

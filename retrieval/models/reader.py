@@ -8,6 +8,7 @@ small in a large picture, which is then looked at larger.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Final
 
 import cv2
@@ -257,20 +258,25 @@ def tags_given(chances: Floats, *, by: FaceTextEncoder, tags: Sequence[str]) -> 
     return {tags[int(place)]: round(float(chances[place]), 4) for place in given}
 
 
+def with_words(
+    faces: Sequence[FaceReading], portraits: Pixels, *, by: FaceTextEncoder
+) -> list[FaceReading]:
+    """The faces with what a face-text model says of their portraits (n, 224, 224, 3)."""
+    said = by.of_faces(portraits)
+    return [
+        replace(
+            face,
+            text_vector=vector,
+            tags=tags_given(chances, by=by, tags=said.tags) if said.tags else None,
+        )
+        for face, vector, chances in zip(faces, said.vectors, said.chances, strict=True)
+    ]
+
+
 def _told(
     readings: list[list[FaceReading]], found: Sequence[FoundFaces], *, by: FaceTextEncoder
 ) -> list[list[FaceReading]]:
-    """The readings with what a face-text model says of each face."""
-    told = by.of_faces(np.concatenate([_NO_PORTRAITS, *(one.portraits for one in found)]))
-    rows = iter(zip(told.vectors, told.chances, strict=True))
-    return [
-        [
-            replace(
-                face,
-                text_vector=vector,
-                tags=tags_given(chances, by=by, tags=told.tags) if told.tags else None,
-            )
-            for face, (vector, chances) in zip(of_one, rows, strict=False)
-        ]
-        for of_one in readings
-    ]
+    """The faces of several pictures with what a face-text model says of them."""
+    portraits = np.concatenate([_NO_PORTRAITS, *(one.portraits for one in found)])
+    told = iter(with_words(list(chain.from_iterable(readings)), portraits, by=by))
+    return [list(islice(told, len(of_one))) for of_one in readings]

@@ -168,6 +168,12 @@ def _set_fields(
         parts.append(
             "attributes = (attributes || CAST(:attributes AS jsonb)) - CAST(:cleared AS text[])"
         )
+    if "tags" in columns:
+        # What somebody set is no model's guess, and no other model's guess takes its place.
+        parts.append(
+            "provenance = CASE WHEN provenance -> 'tags' IS NULL THEN provenance"
+            " ELSE jsonb_set(provenance, '{tags,confidence}', '{}') END"
+        )
     if not parts:
         return
     connection.execute(

@@ -80,22 +80,28 @@ _FILL_IN: Final = text("""
                 SELECT tag FROM unnest(face.tags) AS tag
                 WHERE stated.tags IS NULL OR tag <> ALL (stated.tags)
             ) ELSE coalesce(face.tags, stated.tags) END AS tags,
-            stated.attributes || face.attributes AS attributes
+            stated.attributes || face.attributes AS attributes,
+            -- A tag that is stated is no longer a model's guess.
+            CASE WHEN face.provenance -> 'tags' IS NOT NULL AND stated.tags IS NOT NULL
+                THEN jsonb_set(face.provenance, '{tags,confidence}',
+                    (face.provenance #> '{tags,confidence}') - stated.tags)
+                ELSE face.provenance END AS provenance
         FROM face JOIN jsonb_to_recordset(CAST(:stated AS jsonb)) AS stated (
             face bigint, person bigint, age double precision, gender text, source text,
             captured_at timestamptz, track text, frame bigint, tags text[], attributes jsonb
         ) ON stated.face = face.id
     )
-    UPDATE face SET (person_id, age, gender, source, captured_at, track, frame, tags, attributes) =
+    UPDATE face SET (person_id, age, gender, source, captured_at, track, frame, tags, attributes,
+                     provenance) =
         (filled.person_id, filled.age, filled.gender, filled.source, filled.captured_at,
-         filled.track, filled.frame, filled.tags, filled.attributes)
+         filled.track, filled.frame, filled.tags, filled.attributes, filled.provenance)
     FROM filled
     WHERE face.id = filled.id
         AND (face.person_id, face.age, face.gender, face.source, face.captured_at,
-             face.track, face.frame, face.tags, face.attributes)
+             face.track, face.frame, face.tags, face.attributes, face.provenance)
         IS DISTINCT FROM
             (filled.person_id, filled.age, filled.gender, filled.source, filled.captured_at,
-             filled.track, filled.frame, filled.tags, filled.attributes)
+             filled.track, filled.frame, filled.tags, filled.attributes, filled.provenance)
 """)
 _FACE_IDS: Final = text("""
     SELECT nextval(pg_get_serial_sequence('face', 'id')) FROM generate_series(1, :count)
@@ -404,7 +410,7 @@ def _copy_faces(
                     *_stated(facts),
                     joined_tags(facts.tags, reading.tags),
                     _as_json({**facts.attributes, **_extra(reading)}),
-                    _provenance(reading, tag_provider=tag_provider),
+                    _provenance(reading, facts, tag_provider=tag_provider),
                 )
             )
 
@@ -457,19 +463,16 @@ def _extra(reading: FaceReading) -> dict[str, Value]:
     }
 
 
-def _provenance(reading: FaceReading, *, tag_provider: str) -> str:
+def _provenance(reading: FaceReading, facts: FaceFacts, *, tag_provider: str) -> str:
     claims: dict[str, object] = {
         name: {"provider": estimate.provider, "confidence": estimate.confidence}
         for name, estimate in reading.estimates.items()
     }
     if reading.tags is not None:
-        claims["tags"] = tag_claim(reading.tags, provider=tag_provider)
+        # Of the tags that only the model gives: what was stated is nobody's guess.
+        guessed = {tag: c for tag, c in reading.tags.items() if tag not in (facts.tags or ())}
+        claims["tags"] = {"provider": tag_provider, "confidence": guessed}
     return json.dumps(claims)
-
-
-def tag_claim(given: Mapping[str, float], *, provider: str) -> dict[str, object]:
-    """Who gave a face its tags, and the chance of each, as it lies in `face.provenance`."""
-    return {"provider": provider, "confidence": dict(given)}
 
 
 def _as_json(attributes: Mapping[str, Value]) -> str:
