@@ -59,8 +59,6 @@ from retrieval.values import (
     PersonId,
     Similarity,
     Space,
-    from facedex.searching import Found, FoundCaptions, Searching
-    from facedex.words import Words
     Token,
     UnitRows,
     Value,
@@ -73,6 +71,7 @@ if TYPE_CHECKING:
     from facedex.evaluation import Evaluation
     from facedex.protected import Protected
     from facedex.recognition import Recognition
+    from facedex.words import Words
     from indexer.build import BuildReport
     from indexer.bulk.exporting import ExportReport
     from indexer.bulk.importing import ImportReport, ImportRequest
@@ -231,12 +230,10 @@ class Facedex:
 
         return list_pictures(
             request.paths,
-        choice, text_space = self.words.storing(tenant)
             options=SourceOptions(
                 person_from_folder=request.person_from_folder,
                 frames=request.frames,
                 metadata=None if request.metadata is None else Path(request.metadata),
-            text_space=text_space,
                 source=request.source,
                 origin=request.origin,
                 allow_sensitive=request.allow_sensitive,
@@ -249,7 +246,6 @@ class Facedex:
         *,
         collection: str | None = None,
         progress: Callable[["Tally"], None] = lambda _: None,
-        self.words.fill_captions(tenant)
     ) -> "IngestReport":
         """Carry out a request (indexer/pipeline.py says what it promises)."""
         from indexer.declaring import Declarations
@@ -264,10 +260,12 @@ class Facedex:
             if request.retry_refused:
                 forget_refusals(connection, tenant)
         keep = partial(keep_original, home=self.settings.home)
+        choice, text_space = self.words.storing(tenant)
         report = Ingest(
             self.store,
             collection=tenant,
             space=space,
+            text_space=text_space,
             options=IngestOptions(
                 choice=choice,
                 framing=request.framing,
@@ -280,6 +278,7 @@ class Facedex:
         ).run(listing)
         with self.store.writing() as connection:
             audit.record(connection, "ingest", tenant, images=report.images, faces=report.faces)
+        self.words.fill_captions(tenant)
         self.match_protected(tenant)
         self.maintain_index(tenant)
         return report
@@ -405,13 +404,6 @@ class Facedex:
             raise UsageError(f"{path} is no .npy file of numbers: {cause}") from cause
 
     def probes_of_table(self, path: Path) -> UnitRows:
-    @cached_property
-    def words(self) -> "Words":
-        """The face-text space of the collection, and its model."""
-        from facedex.words import Words
-
-        return Words(self)
-
         """The column `vector` of a Parquet file, (n, d)."""
         import pyarrow.parquet
 
@@ -430,10 +422,6 @@ class Facedex:
         where: str | None = None,
         count: int = 10,
         recall: Recall = DEFAULT_RECALL,
-    def index_kinds(self) -> tuple[Kind, ...]:
-        """The kinds of index that the collection has."""
-        return kinds_of(self.collection())
-
         min_similarity: float | None = None,
         one_per_person: bool = False,
         after: int | None = None,
@@ -489,11 +477,22 @@ class Facedex:
 
         return Protected(self)
 
+    @cached_property
+    def words(self) -> "Words":
+        """The face-text space of the collection, and its model."""
+        from facedex.words import Words
+
+        return Words(self)
+
     # --- index -------------------------------------------------------------------------------
 
     def index(self, collection: Collection) -> Reader:
         """The reader of the collection's faces, opened once."""
         return self.opened(self.holding(collection, Kind.FACES))
+
+    def index_kinds(self) -> tuple[Kind, ...]:
+        """The kinds of index that the collection has."""
+        return kinds_of(self.collection())
 
     def build_index(self, kind: Kind = Kind.FACES) -> "BuildReport":
         """Build a snapshot of all that an index of that kind holds, and publish it."""
