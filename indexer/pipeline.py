@@ -400,6 +400,7 @@ class Ingest:
             external_id=facts.external_id,
             age=facts.age,
             gender=facts.gender,
+            captions=facts.captions or (),
             attributes=self._declarations.fitted(facts.attributes),
         )
 

@@ -41,7 +41,8 @@ BUILT_IN: Final[Fields] = MappingProxyType(
 )
 # Columns with a meaning of their own in an import file; they are no attributes.
 RESERVED: Final = frozenset(BUILT_IN) | {
-    *("id", "vector", "vector_norm", "image", "box", "landmarks", "path", "provenance")
+    *("id", "vector", "vector_norm", "image", "box", "landmarks", "path", "provenance"),
+    *("caption", "captions"),
 }
 # Ethnicity, attractiveness and emotion as data sets call them (CelebA, LFWA+, FairFace, UTKFace and
 # others); the colour of skin stands for ethnicity. Names are compared in lower case.

@@ -24,6 +24,7 @@ KEPT_SETS_BYTES_MAX: Final = (
     64 * 2**20
 )  # bitmaps of leaves that are asked for again: 50 of 10 million rows, 2,500 of 200,000
 TEXT_BYTES_MAX: Final = 8 * 2**10  # one text value; B-tree entries end at a third of a page
+CAPTIONS_MAX: Final = 100  # stated of one face at once; data sets have five or ten
 NAME_BYTES_MAX: Final = 2_000  # an external id or a person's name: both are indexed
 TAGS_MAX: Final = 1_000  # values of one array attribute of one face
 FACES_PER_EVENT_MAX: Final = 1_000_000  # of one person operation: 20 MB of jsonb, and its index

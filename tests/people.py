@@ -34,7 +34,10 @@ _TABLES = text("""
     WHERE relkind = 'r' AND relnamespace = CAST('public' AS regnamespace)
 """)
 # What tells of operations; all else has to be as before once they are undone.
-LOGS = {"person_event", "person_event_name", "audit", "face_change", "person_change"}
+LOGS = {
+    *("person_event", "person_event_name", "audit"),
+    *("face_change", "person_change", "caption_change"),
+}
 
 
 def reading(seed: int, *, quality: float = 0.5) -> FaceReading:

@@ -20,6 +20,7 @@ from indexer.originals import originals_of
 from retrieval.errors import UsageError
 from retrieval.fields import BUILT_IN
 from retrieval.filters.parse import parse
+from retrieval.store.captions import Caption, captions_of
 from retrieval.store.collections import space_named
 from retrieval.store.database import Connection, Store
 from retrieval.store.faces import FaceRecord, face_records
@@ -27,7 +28,7 @@ from retrieval.store.people import reading
 from retrieval.store.people.events import Event, events
 from retrieval.store.people.reading import Person, PersonImage
 from retrieval.store.people.rows import written
-from retrieval.values import Collection, PersonId
+from retrieval.values import Collection, FaceId, PersonId
 
 FACTS: Final = "person.json"
 
@@ -49,6 +50,7 @@ class _Held:
 
     person: Person
     faces: list[FaceRecord]
+    captions: dict[FaceId, list[Caption]]
     images: list[PersonImage]
     rejected: list[int]
     events: list[Event]
@@ -97,6 +99,7 @@ def _held(connection: Connection, number: PersonId, collection: Collection) -> _
     return _Held(
         person=person,
         faces=[records[face] for face in faces if face in records],
+        captions=captions_of(connection, faces, collection=collection),
         images=reading.images_of(connection, number),
         rejected=list(reading.rejected_of(connection, number)),
         events=events(connection, collection=collection, persons=persons, faces=faces),
@@ -115,13 +118,13 @@ def _facts(held: _Held, *, home: Path) -> dict[str, Any]:
         "aliases": person.aliases,
         "links": person.links,
         "rejected_faces": held.rejected,
-        "faces": [_face(record) for record in held.faces],
+        "faces": [_face(one, held.captions.get(one.face, [])) for one in held.faces],
         "images": [_image(image, home=home) for image in held.images],
         "events": [_event(one, persons=persons) for one in reversed(held.events)],
     }
 
 
-def _face(record: FaceRecord) -> dict[str, Any]:
+def _face(record: FaceRecord, captions: Sequence[Caption]) -> dict[str, Any]:
     box = record.box
     return {
         "face": record.face,
@@ -130,6 +133,7 @@ def _face(record: FaceRecord) -> dict[str, Any]:
         "member": record.member,
         "box": None if box is None else [box.left, box.top, box.right, box.bottom],
         "attributes": record.attributes,
+        "captions": [{"text": one.text, "provider": one.provider} for one in captions],
     }
 
 

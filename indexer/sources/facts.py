@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any, Final, NamedTuple
 
 from indexer.sources.pictures import Facts
-from retrieval.limits import TAGS_MAX, TEXT_BYTES_MAX
+from retrieval.limits import CAPTIONS_MAX, TAGS_MAX, TEXT_BYTES_MAX
 from retrieval.values import ORIGINS, Box, Value
 
 _INTEGER_MAX: Final = 2**63 - 1
@@ -110,6 +110,36 @@ def tags(value: Any) -> tuple[str, ...]:
     return tuple(text(part) for part in parts if part)
 
 
+def captions(value: Any) -> tuple[str, ...]:
+    r"""Sentences from a list of text, or from text with one in each line, each once.
+
+    What holds no letter is no sentence: labels of detectors lie beside pictures as text, too.
+
+    >>> captions("a man\n\nwith a hat\n0 0.71 0.39\na man")
+    ('a man', 'with a hat')
+    """
+    parts = value.splitlines() if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(p, str | None) for p in parts):
+        raise ValueError("holds no list of text")
+    said = dict.fromkeys(text(part).strip() for part in parts if part)
+    found = tuple(sentence for sentence in said if any(map(str.isalpha, sentence)))
+    if len(found) > CAPTIONS_MAX:
+        raise ValueError(f"holds more than {CAPTIONS_MAX} captions")
+    return found
+
+
+def sidecar_text(content: bytes) -> str:
+    """The text of a file that lies beside a picture.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise ValueError("is not UTF-8") from cause
+
+
 def box(value: Any) -> Box:
     """A box from four numbers: left, top, right, bottom, as a list or with commas between."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -134,6 +164,8 @@ READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "gender": text,
     "id": text,
     "external_id": text,
+    "caption": lambda value: captions([text(value)]),
+    "captions": captions,
 }
 
 
@@ -152,6 +184,8 @@ def reserved_facts(cells: Mapping[str, Any]) -> Facts:
                 raise ValueError(f"'{name}' {cause}") from cause
     if "id" in found:
         found["external_id"] = found.pop("id")
+    if said := found.pop("caption", ()) + found.pop("captions", ()):
+        found["captions"] = tuple(dict.fromkeys(said))
     if "captured_at" in found:
         found["captured_at"], found["captured_at_assumed_utc"] = found["captured_at"]
     return Facts(**found)

@@ -3,23 +3,34 @@
 Arguments are taken in their order, each file once; a folder gives its pictures in byte order,
 an archive in its own. An archive is opened where it is named, alone or by a glob; inside a
 folder it is passed over, as is every file without a picture's suffix. A file that is named is
-always tried. Where facts differ, the manifest is right before the archive, the archive before
-the names of folder and file, and these before the defaults of the options.
+always tried. Where facts differ, the manifest is right before the archive or the .txt of captions
+beside a picture, these before the names of folder and file, and these before the defaults of the
+options.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from indexer.sources.facts import frame_number, merged, text
-from indexer.sources.folders import Found, expand, find_files
+from indexer.sources.facts import captions, frame_number, merged, sidecar_text, text
+from indexer.sources.folders import Found, expand, find_files, is_picture
 from indexer.sources.manifest import Manifest, read_manifest
-from indexer.sources.pictures import Facts, Picture, Refused, SourceOptions, printable, storable
+from indexer.sources.pictures import (
+    Facts,
+    Picture,
+    Refused,
+    SourceOptions,
+    printable,
+    reason_of,
+    storable,
+)
 from indexer.sources.records import count_records, is_rec, list_records
 from indexer.sources.tars import is_tar, list_tar
-from retrieval.errors import UsageError
+from retrieval.errors import LimitExceededError, UsageError
 from retrieval.fields import SENSITIVE
+from retrieval.limits import SIDECAR_BYTES_MAX, within
 from retrieval.values import ORIGINS, FieldType
 
 _SHOWN_MAX: Final = 3  # arguments that one message repeats
@@ -82,7 +93,7 @@ class Listing:
             return list_records(found.path)
         if is_tar(found.path.name):
             return list_tar(found.path, left_out=_left_out(self.options))
-        return iter([Picture(path=found.path)])
+        return iter([_captioned(found.path)])
 
     def _completed(self, entry: _Entry, *, root: Path, row: int | None) -> _Entry:
         """The picture with the facts of all who know something about it."""
@@ -124,6 +135,24 @@ def list_pictures(paths: Sequence[str | Path], *, options: SourceOptions) -> Lis
     if options.metadata is not None:
         manifest = read_manifest(options.metadata, left_out=_left_out(options))
     return Listing(arguments=arguments, options=options, manifest=manifest)
+
+
+def _captioned(path: Path) -> _Entry:
+    """The picture with the captions in the text file of its name beside it, where there is one."""
+    sidecar = path.with_suffix(".txt")
+    # False also where nobody may look, unlike Path.is_file: reading the picture will say why.
+    if not is_picture(path.name) or not os.path.isfile(sidecar):  # noqa: PTH113
+        return Picture(path=path)
+    try:
+        within(SIDECAR_BYTES_MAX, sidecar.stat().st_size, what="its size in bytes")
+        said = captions(sidecar_text(sidecar.read_bytes()))
+    except OSError as error:
+        return Refused(path=path, reason=f"the .txt beside it cannot be read: {reason_of(error)}")
+    except LimitExceededError as error:
+        return Refused(path=path, reason=f"the .txt beside it: {error}")
+    except ValueError as error:
+        return Refused(path=path, reason=f"the .txt beside it {error}")
+    return Picture(path=path, facts=Facts(captions=said or None))
 
 
 def _nothing(arguments: Sequence[Path | Refused]) -> str:

@@ -52,6 +52,7 @@ class Facts:
     age: float | None = None
     gender: str | None = None
     external_id: str | None = None
+    captions: tuple[str, ...] | None = None  # sentences about that face
     attributes: Mapping[str, Value] = field(default_factory=dict)
 
 

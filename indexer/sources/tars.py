@@ -20,7 +20,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from indexer.sources.facts import READERS, attribute_value, reserved_facts
+from indexer.sources.facts import READERS, attribute_value, reserved_facts, sidecar_text
 from indexer.sources.folders import is_picture
 from indexer.sources.pictures import Facts, Picture, Refused, Span, printable, reason_of, storable
 from retrieval.errors import LimitExceededError, UsageError
@@ -193,7 +193,9 @@ def _facts(
             return None
         cells = {key: cell for key, cell in cells.items() if key not in _IMG2DATASET_DROPPED}
     if "txt" in sidecars:
-        cells.setdefault("caption", _decoded(sidecars["txt"], suffix="txt").strip())
+        lines = _decoded(sidecars["txt"], suffix="txt")
+        if "caption" not in cells:  # img2dataset writes it twice
+            cells.setdefault("captions", lines)
     try:
         facts = reserved_facts(cells)
     except ValueError as cause:
@@ -234,6 +236,6 @@ def _decoded(content: Span | bytes, *, suffix: str) -> str:
     if isinstance(content, Span):
         raise ValueError(f"the .{suffix} beside it has more than {SIDECAR_BYTES_MAX:,} bytes")  # noqa: TRY004 -- see facts.py
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as cause:
-        raise ValueError(f"the .{suffix} beside it is not UTF-8") from cause
+        return sidecar_text(content)
+    except ValueError as cause:
+        raise ValueError(f"the .{suffix} beside it {cause}") from cause

@@ -14,6 +14,7 @@ import numpy as np
 from psycopg import Cursor as DriverCursor
 from sqlalchemy import Connection, text
 
+from retrieval.store.captions import NewCaption, add_captions
 from retrieval.store.database import copy
 from retrieval.values import (
     Box,
@@ -147,6 +148,7 @@ class FaceFacts:
     tags: tuple[str, ...] | None = None
     age: float | None = None  # where it was stated; it outweighs an estimate
     gender: str | None = None
+    captions: tuple[str, ...] = ()  # sentences about the face that came with it
     attributes: Mapping[str, Value] = field(default_factory=dict)
 
 
@@ -281,6 +283,7 @@ def fill_in(
         for face, facts in stated.items()
     ]
     connection.execute(_FILL_IN, {"stated": json.dumps(rows)})
+    add_captions(connection, _stated_captions(stated.items()), collection=collection)
 
 
 def add_images(
@@ -387,6 +390,12 @@ def _add_faces(
         )
         readings = [reading for _, reading, _ in faces]
         _copy_vectors(cursor, ids, readings, space=space, text_space=text_space)
+    stated = zip(ids, (facts for _, _, facts in faces), strict=True)
+    add_captions(connection, _stated_captions(stated), collection=collection)
+
+
+def _stated_captions(stated: Iterable[tuple[FaceId, FaceFacts]]) -> list[NewCaption]:
+    return [NewCaption(face=face, text=said) for face, facts in stated for said in facts.captions]
 
 
 def _copy_faces(

@@ -112,6 +112,7 @@ def test_an_export_holds_all_that_is_known_of_a_person(
     told = json.loads((tmp_path / "out" / "person.json").read_text())
     assert (told["name"], told["aliases"], told["rejected_faces"]) == ("Änn", ["Zöe Ünal"], [8])
     assert [face["face"] for face in told["faces"]] == [1, 2, 3, 7]
+    assert [face["captions"] for face in told["faces"]] == [[], [], [], []]
     assert [event["kind"] for event in told["events"]] == ["reject", "merge", "rename"]
     assert told["events"][2]["names"] == [
         {"person": told["person"], "before": "Ann", "after": "Änn"}

@@ -22,7 +22,7 @@ from indexer.sources.pictures import (
     storable,
 )
 from retrieval.errors import RefusedImageError, UsageError
-from retrieval.limits import IMAGE_BYTES_MAX
+from retrieval.limits import IMAGE_BYTES_MAX, SIDECAR_BYTES_MAX, TEXT_BYTES_MAX
 
 PLAIN = SourceOptions()
 
@@ -298,6 +298,47 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(root, *TREE)
     (root / "link").symlink_to("b/c")
     return root
+
+
+def test_a_text_file_of_its_name_beside_a_picture_holds_its_captions(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{name}.jpg" for name in ("a", "b", "c", "d", "e", "f", "g.h")))
+    says = {
+        "a.txt": "\ufeffa man with a hat\r\n\n  smiling \na man with a hat\n".encode(),
+        "b.txt": b"0 0.716797 0.395833 0.216406 0.147222\n",  # a detector's labels
+        "c.txt": b"",
+        "d.txt": b"\xff\xfe",
+        "e.txt": b"x" * (TEXT_BYTES_MAX + 1),
+        "f.txt": b" " * (SIDECAR_BYTES_MAX + 1),
+        "g.h.txt": "lächelt".encode(),
+        "other.txt": b"of no picture",
+    }
+    for name, content in says.items():
+        (tmp_path / name).write_bytes(content)
+    listing = listed([tmp_path])
+    assert [p.path.name for p in listing] == [
+        *("a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "f.jpg", "g.h.jpg")
+    ]
+    told = {p.path.name[0]: p.facts.captions for p in listing if isinstance(p, Picture)}
+    assert told == {"a": ("a man with a hat", "smiling"), "b": None, "c": None, "g": ("lächelt",)}
+    reasons = [entry.reason for entry in listing if isinstance(entry, Refused)]
+    assert [reason.removeprefix("the .txt beside it") for reason in reasons] == [
+        " is not UTF-8",
+        " holds a NUL, or text of more than 8,192 bytes",
+        ": its size in bytes is 1,048,577; at most 1,048,576 is allowed",
+    ]
+
+
+def test_what_is_no_text_file_beside_a_picture_is_passed_over(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    (tmp_path / "a.txt").mkdir()
+    os.mkfifo(tmp_path / "b.txt")  # reading it would wait for its writer for ever
+    (tmp_path / "c.txt").symlink_to(tmp_path / "nowhere")
+    assert [p.facts.captions for p in pictures([tmp_path])] == [None, None, None]
+
+
+def test_a_named_text_file_is_no_caption_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xff")
+    assert pictures([tmp_path / "a.txt"])[0].facts.captions is None
 
 
 @settings(deadline=None)

@@ -121,6 +121,34 @@ def test_reserved_columns_become_facts(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_captions_are_facts_and_go_before_those_beside_the_picture(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+    for name in ("1.txt", "3.txt"):
+        (tmp_path / name).write_text("beside")
+    facts = facts_of(listing_of(write(tmp_path, "path,caption\n1.jpg,a hat\n2.jpg,\n3.jpg,\n")))
+    assert {name: one.captions for name, one in facts.items()} == {
+        "1.jpg": ("a hat",), "2.jpg": None, "3.jpg": ("beside",)
+    }  # fmt: skip
+    table = {
+        "path": ["1.jpg", "2.jpg"],
+        "caption": ["a hat", None],
+        "captions": [["with glasses", "a hat", None], [" smiling", "", "12 34"]],
+    }
+    facts = facts_of(listing_of(parquet(tmp_path, table)))
+    assert {name: one.captions for name, one in facts.items()} == {
+        "1.jpg": ("a hat", "with glasses"), "2.jpg": ("smiling",)
+    }  # fmt: skip
+    table = {"path": ["1.jpg"] * 2, "captions": [["a"], ["b" * 9_000]]}
+    assert problems_of(parquet(tmp_path, table)) == [
+        "column 'captions' holds a NUL, or text of more than 8,192 bytes: row 2",
+        "a path that an earlier row has with other values: row 2",
+    ]
+    table = {"path": ["1.jpg"], "captions": [[f"a{n}" for n in range(101)]]}
+    assert problems_of(parquet(tmp_path, table)) == [
+        "column 'captions' holds more than 100 captions: row 1"
+    ]
+
+
 def test_the_manifest_is_right_before_folder_names_and_options(tmp_path: Path) -> None:
     pictures(tmp_path, "Ann/a_1.jpg", "Ann/b_2.jpg")
     metadata = write(tmp_path, "path,person,source,track\nAnn/a_1.jpg,Bo,film,t\n")

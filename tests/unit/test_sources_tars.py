@@ -92,10 +92,10 @@ def test_webdataset_sidecars_become_facts_and_attributes(tmp_path: Path) -> None
         tags=("hat", "smile"), age=31.0, external_id="9", source="film",
         attributes={
             "width": 640, "score": 0.5, "night": True, "note": "", "words": ("x", "y"),
-            "caption": "a man",
         },
+        captions=("a man",),
     )  # fmt: skip
-    captioned = Facts(origin="captured", attributes={"caption": "no json"})
+    captioned = Facts(origin="captured", captions=("no json",))
     assert (mask.facts, two.facts, three.facts) == (captioned, captioned, CAPTURED)
     assert contents(listed(shard))["x/002.seg.png"] == b"mask"
 
@@ -115,9 +115,9 @@ def test_img2dataset_gives_what_was_downloaded(tmp_path: Path) -> None:
     (picture,) = pictures(shard)
     assert picture.member == "0.jpg"
     assert picture.facts.attributes == {
-        "key": "0", "url": "https://example.org/0", "caption": "two people", "width": 512,
-        "sha256": "ab",
+        "key": "0", "url": "https://example.org/0", "width": 512, "sha256": "ab",
     }  # fmt: skip
+    assert picture.facts.captions == ("two people",)
 
 
 def test_keys_that_fit_no_attribute_are_left_out_and_named_once(
