@@ -8,32 +8,23 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from facedex.people import People
 from indexer import erasing
 from indexer.jobs import IngestRequest, queue_ingest
 from retrieval.errors import (
     CalibrationMissingError,
-    RefusedImageError,
     SpaceMismatchError,
     StoreConflictError,
     UnknownNameError,
-    UsageError,
 )
 from retrieval.fields import Fields
 from retrieval.filters.tree import Filter
-from retrieval.index.rule import DEFAULT_RECALL
 from retrieval.kernels.compiled import use_cache
-from retrieval.limits import COUNT_MAX, within
-from retrieval.plan import Recall
 from retrieval.reader import IndexStatus, Reader
-from retrieval.search import Answer, Question
 from retrieval.settings import DEFAULT_COLLECTION, Configuration, Settings, configuration
 from retrieval.store import audit, embedded, schema
 from retrieval.store import collections as tenants
@@ -43,12 +34,10 @@ from retrieval.store.faces import (
     FaceRecord,
     count_faces,
     delete_faces,
-    face_records,
     list_faces,
     parsed_value,
     persons_passing,
     update_faces,
-    vector_of,
 )
 from retrieval.store.holdings import Holding, Kind, holding_of, kinds_of
 from retrieval.store.images import forget_refusals
@@ -57,20 +46,20 @@ from retrieval.values import (
     FaceId,
     FieldType,
     PersonId,
-    Similarity,
     Space,
     Token,
     UnitRows,
     Value,
-    unit_rows,
 )
 
 # A question about faces loads no network, no codec of pictures, nothing of the write path: the
 # methods that need those import them (0.7 s of 1.3 s).
 if TYPE_CHECKING:
     from facedex.evaluation import Evaluation
+    from facedex.probes import Probes
     from facedex.protected import Protected
     from facedex.recognition import Recognition
+    from facedex.searching import Found, FoundCaptions, Searching
     from facedex.words import Words
     from indexer.build import BuildReport
     from indexer.bulk.exporting import ExportReport
@@ -81,24 +70,6 @@ if TYPE_CHECKING:
     from indexer.sources.listing import Listing
     from retrieval.models.choice import ModelChoice
     from retrieval.models.reader import FaceReader
-
-HYDRATE_ATTEMPTS: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """One answer with all that is known of the face."""
-
-    similarity: Similarity
-    record: FaceRecord
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a search gives back: hits for each probe, best first, and how they were found."""
-
-    hits: list[list[Hit]]
-    answer: Answer
 
 
 @contextmanager
@@ -371,90 +342,47 @@ class Facedex:
             )
 
     def portrait(self, path: str | Path) -> "Portrait":
-        """A picture with its faces, of which the largest central one is meant.
-
-        Raises:
-            SpaceMismatchError: the collection's vectors are of another model, or from outside.
-            UsageError: the picture cannot be read, or shows no face.
-        """
-        from indexer.enrolling import read_portrait
-        from indexer.sources.pictures import printable
-
-        try:
-            return read_portrait(Path(path), self.reader_of(self.collection_if_any()))
-        except RefusedImageError as refusal:
-            raise UsageError(f"{printable(path)} is no probe: {refusal}") from refusal
+        """A picture with its faces, of which the largest central one is meant."""
+        return self.probes.portrait(path)
 
     def probe_of_picture(self, path: str | Path) -> UnitRows:
-        """The vector of a picture's largest central face, (1, d); errors as of `portrait`."""
-        return unit_rows(self.portrait(path).face.vector)
+        """The vector of a picture's largest central face, (1, d)."""
+        return self.probes.of_picture(path)
 
     def probe_of_face(self, face: int) -> UnitRows:
         """The stored vector of a face, (1, d)."""
-        tenant = self.collection()
-        with self.store.reading() as connection:
-            space = tenants.space_of(connection, tenant)
-            return vector_of(connection, FaceId(face), collection=tenant, space=space)
+        return self.probes.of_face(face)
 
-    def probes_of_array(self, path: Path) -> UnitRows:
-        """The vectors of a .npy file, (d,) or (n, d)."""
-        try:
-            return unit_rows(np.load(path, allow_pickle=False), dimension=self._dimension())
-        except (OSError, ValueError, EOFError) as cause:
-            raise UsageError(f"{path} is no .npy file of numbers: {cause}") from cause
-
-    def probes_of_table(self, path: Path) -> UnitRows:
-        """The column `vector` of a Parquet file, (n, d)."""
-        import pyarrow.parquet
-
-        try:
-            column = pyarrow.parquet.read_table(path, columns=["vector"])["vector"]
-        except (OSError, pyarrow.ArrowException) as cause:
-            raise UsageError(
-                f"{path} is no Parquet file with a column `vector`: {cause}"
-            ) from cause
-        return unit_rows(column.to_pylist(), dimension=self._dimension())
-
-    def search(
-        self,
-        probes: UnitRows,
-        *,
-        where: str | None = None,
-        count: int = 10,
-        recall: Recall = DEFAULT_RECALL,
-        min_similarity: float | None = None,
-        one_per_person: bool = False,
-        after: int | None = None,
-    ) -> Found:
-        """The `count` nearest faces of each probe among those that pass the filter.
+    def search(self, probes: UnitRows | None = None, **asked: Any) -> "Found":
+        """The faces that fit best: like a face, a sentence, a look, in any combination.
 
         Args:
-            probes: (n, d) rows of unit length, in the collection's space.
-            where: an SQL condition (DESIGN.md section 4).
-            count: at most COUNT_MAX.
-            recall: a share such as 0.95, "certified" or "exact".
-            min_similarity: leave out hits below this cosine.
-            one_per_person: keep the best hit of each person.
-            after: the token of a write that the answer has to show.
+            probes: (n, d) rows of unit length, in the collection's space: who is meant.
+            asked: the other fields of `Asking` (facedex/searching.py): text, where, count, ...
         """
-        tenant = self.collection()
-        index = self.index(tenant)
-        if after is not None:
-            index.wait_for(Token(after), timeout_s=self.settings.after_timeout_s)
-        question = Question(
-            vectors=probes,
-            count=within(COUNT_MAX, count, what="the number of hits asked for"),
-            filter=self._filter(where, tenant),
-            recall=recall,
-            min_similarity=None if min_similarity is None else Similarity(min_similarity),
-            group_by="person" if one_per_person else None,
-        )
-        for _ in range(HYDRATE_ATTEMPTS):
-            index.refresh()
-            found = self._with_records(index.search(question), tenant)
-            if found is not None:
-                return found
-        raise StoreConflictError("faces were deleted while they were looked for. Search again")
+        from facedex.searching import Asking
+
+        return self.searching.faces(Asking(face=probes, **asked))
+
+    def search_captions(self, **asked: Any) -> "FoundCaptions":
+        """The captions that fit a sentence or a look best; `asked` are fields of `Asking`."""
+        from facedex.searching import Asking
+
+        return self.searching.captions(Asking(**asked))
+
+    @cached_property
+    def probes(self) -> "Probes":
+        """What questions are asked with: vectors of pictures, of stored faces, of files."""
+        from facedex.probes import Probes
+
+        return Probes(self)
+
+    @cached_property
+    def searching(self) -> "Searching":
+        """Finding faces and captions."""
+        from facedex.searching import Searching
+
+        return Searching(self)
 
     @cached_property
     def recognition(self) -> "Recognition":
@@ -498,7 +426,9 @@ class Facedex:
         """Build a snapshot of all that an index of that kind holds, and publish it."""
         from indexer.build import build
 
-        return build(self.holding(self.collection(), kind), home=self.settings.home)
+        holding = self.holding(self.collection(), kind)
+        asked = self.searching.questions_like(holding)
+        return build(holding, home=self.settings.home, asked=asked)
 
     def index_status(self, kind: Kind = Kind.FACES) -> IndexStatus:
         """What readers see now."""
@@ -562,11 +492,6 @@ class Facedex:
 
         return parse(where, fields)
 
-    def _dimension(self) -> int:
-        tenant = self.collection()
-        with self.store.reading() as connection:
-            return tenants.space_of(connection, tenant).dimension
-
     def reader_of(self, collection: Collection | None) -> "FaceReader":
         """The models that read pictures into the collection's space; None: into their own.
 
@@ -624,21 +549,6 @@ class Facedex:
                 f" are read into '{models.name}': use --models, or another collection"
             )
 
-    def _with_records(self, answer: Answer, collection: Collection) -> Found | None:
-        """The hits with their records; None where one was deleted since the index saw it."""
-        faces = sorted({near.face for nears in answer.neighbours for near in nears})
-        with self.store.reading() as connection:
-            records = face_records(connection, faces, collection=collection)
-        if len(records) < len(faces):
-            return None
-        return Found(
-            hits=[
-                [Hit(similarity=near.similarity, record=records[near.face]) for near in nears]
-                for nears in answer.neighbours
-            ],
-            answer=answer,
-        )
-
     def holding(self, collection: Collection, kind: Kind) -> Holding:
         """What an index of that kind holds of a collection."""
         return holding_of(self.store, collection, kind)
@@ -675,7 +585,8 @@ class Facedex:
             if should_build(index.status()):
                 # Whoever builds at this moment does it for us; what it misses is in the delta.
                 with suppress(StoreConflictError):
-                    build(holding, home=self.settings.home, like=index.coding)
+                    asked = self.searching.questions_like(holding)
+                    build(holding, home=self.settings.home, like=index.coding, asked=asked)
 
     def _revive(self) -> None:
         """Bring an embedded server back that was killed; any other comes back by itself."""

@@ -10,7 +10,7 @@ import errno
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from retrieval.index.view import view_of_snapshot
 from retrieval.reader import IndexStatus
 from retrieval.store.holdings import Holding, label_of
 from retrieval.store.snapshots import sole_builder
+from retrieval.values import UnitRows
 
 REBUILD_SHARE: Final = 0.1  # of the snapshot, changed since: searches get slower by about as much
 REBUILD_ROWS_MIN: Final = 2_000  # below it a build costs more than it saves
@@ -63,7 +64,18 @@ def should_build(status: IndexStatus) -> bool:
     return paid or changed > REBUILD_SHARE * status.snapshot_rows
 
 
-def build(holding: Holding, *, home: Path, like: Coding | None = None) -> BuildReport:
+def _none() -> UnitRows | None:
+    """Questions are like rows."""
+    return None
+
+
+def build(
+    holding: Holding,
+    *,
+    home: Path,
+    like: Coding | None = None,
+    asked: Callable[[], UnitRows | None] = _none,
+) -> BuildReport:
     """Build and publish a snapshot of everything that is committed now.
 
     Args:
@@ -71,6 +83,8 @@ def build(holding: Holding, *, home: Path, like: Coding | None = None) -> BuildR
         home: below it the snapshot is published.
         like: coding of the snapshot before, to take centroids and rule over where they still
             suit the number of rows; None: all are trained and measured anew.
+        asked: gives vectors like questions where these are unlike rows; called where the rule is
+            measured by lists.
 
     Raises:
         StoreConflictError: another process is building this collection's index.
@@ -83,7 +97,7 @@ def build(holding: Holding, *, home: Path, like: Coding | None = None) -> BuildR
         stack.enter_context(_translating_disk_errors(folder))
         staging = stack.enter_context(_staging(folder))
         spool = spooled(holding, staging)
-        manifest = _written(spool, staging, holding=holding, like=like)
+        manifest = _written(spool, staging, holding=holding, like=like, asked=asked)
         manifest = replace(manifest, self_check=_checked(staging, manifest, spool.faces))
         drop(staging)
         lock.require()
@@ -123,11 +137,18 @@ def _translating_disk_errors(folder: Path) -> Iterator[None]:
         raise BuildFailedError(f"the index could not be written: {cause}") from cause
 
 
-def _written(spool: Spool, staging: Path, *, holding: Holding, like: Coding | None) -> Manifest:
+def _written(
+    spool: Spool,
+    staging: Path,
+    *,
+    holding: Holding,
+    like: Coding | None,
+    asked: Callable[[], UnitRows | None],
+) -> Manifest:
     """Write every file but the manifest."""
     began = time.perf_counter()
     suits = like is not None and worth_keeping(like, rows=len(spool.faces.ids))
-    made = make(staging, spool.faces, like=like if suits else None)
+    made = make(staging, spool.faces, like=like if suits else None, asked=asked)
     return Manifest(
         id=secrets.token_hex(16),
         system_identifier=holding.store.system_identifier(),

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.naming import named_face
+from indexer.naming import area, named_face, overlap
 from indexer.sources.pictures import Picture, read_bytes
 from retrieval.errors import RefusedImageError
 from retrieval.image import DecodedImage, decode
 from retrieval.models.reader import FaceReader
 from retrieval.store.database import Connection
 from retrieval.store.images import FaceFacts, NewImage, add_images, known_faces, known_images
-from retrieval.values import Collection, FaceId, FaceReading, Space
+from retrieval.values import Box, Collection, FaceId, FaceReading, Space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +41,19 @@ class Portrait:
         return self.faces[self.owner]
 
 
-def read_portrait(path: Path, reader: FaceReader) -> Portrait:
-    """Read a picture of one person: the largest central face is meant.
+def read_portrait(
+    path: Path, reader: FaceReader, *, region: Box | None = None, pick: int | None = None
+) -> Portrait:
+    """Read a picture of one person: the largest central face is meant where nothing is said.
+
+    Args:
+        path: the picture.
+        reader: what sees its faces.
+        region: the face whose box is most like this one is meant.
+        pick: 1: the largest face is meant, 2: the next.
 
     Raises:
-        RefusedImageError: it cannot be read, or shows no face.
+        RefusedImageError: it cannot be read, or shows no such face.
     """
     content = read_bytes(Picture(path=path.absolute()))
     decoded = decode(content)
@@ -53,8 +61,21 @@ def read_portrait(path: Path, reader: FaceReader) -> Portrait:
     if not faces:
         raise RefusedImageError("no face found")
     boxes = [face.detection.box for face in faces]
-    owner = named_face(boxes, box=None, width=decoded.width, height=decoded.height)
+    if region is not None and not any(overlap(box, region) > 0 for box in boxes):
+        raise RefusedImageError(f"none of its {len(boxes)} faces is in that region")
+    if pick is None:
+        owner = named_face(boxes, box=region, width=decoded.width, height=decoded.height)
+    else:
+        owner = _picked(boxes, pick)
     return Portrait(path=path, content=content, decoded=decoded, faces=faces, owner=owner)
+
+
+def _picked(boxes: Sequence[Box], pick: int) -> int:
+    """The place of the `pick`-th largest."""
+    if not 1 <= pick <= len(boxes):
+        raise RefusedImageError(f"it shows {len(boxes)} faces, and face {pick} is asked for")
+    by_size = sorted(range(len(boxes)), key=lambda place: -area(boxes[place]))
+    return by_size[pick - 1]
 
 
 def store_portraits(

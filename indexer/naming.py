@@ -29,7 +29,7 @@ def overlap(one: Box, two: Box) -> float:
     across = min(one.right, two.right) - max(one.left, two.left)
     down = min(one.bottom, two.bottom) - max(one.top, two.top)
     shared = max(across, 0.0) * max(down, 0.0)
-    union = _area(one) + _area(two) - shared
+    union = area(one) + area(two) - shared
     return shared / union if union > 0 else 0.0
 
 
@@ -38,8 +38,9 @@ def _centrality(box: Box, *, width: int, height: int) -> float:
     # The penalty is InsightFace's rule for "the" face of an LFW picture: area - 2 * offset^2.
     across = (box.left + box.right - width) / 2
     down = (box.top + box.bottom - height) / 2
-    return _area(box) - 2.0 * (across * across + down * down)
+    return area(box) - 2.0 * (across * across + down * down)
 
 
-def _area(box: Box) -> float:
+def area(box: Box) -> float:
+    """In square pixels; 0 for a box that is turned over."""
     return max(box.right - box.left, 0.0) * max(box.bottom - box.top, 0.0)

@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 
 from retrieval.filters.rows import RowSet
+from retrieval.filters.tree import Filter
 from retrieval.index.exact import Doubles, Hits, nothing, places_in
 from retrieval.index.view import Survivors, View
 from retrieval.limits import COUNT_MAX
@@ -86,11 +87,30 @@ def spread(view: View) -> float:
     By the median, so that a person with several faces counts little. From some rows that only
     change with what can be found; of few rows nothing can be told.
     """
-    sample = _sampled(view)
+    sample = sampled(view, count=SAMPLED)
     if len(sample) < PAIRS_MIN:
         return USUAL_SPREAD
     cosines = (sample @ sample.T)[np.triu_indices(len(sample), 1)]
     return max(float(np.median(np.abs(cosines))) / _MEDIAN, 1e-3)
+
+
+def sampled(view: View, *, count: int) -> Floats:
+    """At most `count` vectors of unit length, spread evenly over the snapshot, or what came."""
+    if view.snapshot is not None:
+        rows, numbers = view.snapshot.rows, view.everything.snapshot.row_numbers()
+        pieces = [(rows, numbers)]
+    else:
+        pieces = [
+            (piece.rows, some.row_numbers())
+            for piece, some in zip(view.chunks, view.everything.chunks, strict=True)
+        ]
+    total = sum(len(numbers) for _, numbers in pieces)
+    step = max(1, -(-total // count))
+    blocks = [
+        rows.vectors[numbers[::step]].astype(np.float32) * rows.scales[numbers[::step], None]
+        for rows, numbers in pieces
+    ]
+    return np.concatenate([np.empty((0, view.dimension), np.float32), *blocks])
 
 
 def compose(parts: Sequence[Part], question: Question) -> Composed:
@@ -145,10 +165,10 @@ def fused(rankings: Sequence[FaceIds], *, count: int) -> Hits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Table:
+class Scored:
     """Faces with their similarities, best first."""
 
-    view: View  # tells their persons
+    view: View  # that tells their persons
     ids: FaceIds  # (m,)
     means: Doubles  # (m,)
     columns: tuple[Doubles, ...]  # (m,) each
@@ -175,6 +195,11 @@ class _Table:
             return np.arange(len(self.ids))
         first = best_faces(self.view, Hits(self.ids, self.means)).ids
         return np.flatnonzero(np.isin(self.ids, first))
+
+
+def similarities_of(parts: Sequence[Part], filter_: Filter | None, faces: FaceIds) -> Scored:
+    """Those of some faces that pass and have every vector, with their similarities."""
+    return _joined(parts, [part.view.survivors(filter_) for part in parts], faces)
 
 
 def _asked(part: Part, question: Question, *, count: int) -> Answer:
@@ -204,7 +229,7 @@ def _mean(parts: Sequence[Part], columns: Sequence[Doubles]) -> Doubles:
     return total
 
 
-def _joined(parts: Sequence[Part], survivors: Sequence[Survivors], faces: FaceIds | None) -> _Table:
+def _joined(parts: Sequence[Part], survivors: Sequence[Survivors], faces: FaceIds | None) -> Scored:
     """Those of the faces, or of all, that pass in every part, with their similarities."""
     found = []
     for part, some in zip(parts, survivors, strict=True):
@@ -217,7 +242,7 @@ def _joined(parts: Sequence[Part], survivors: Sequence[Survivors], faces: FaceId
     columns = [similarities[np.searchsorted(mine, ids)] for mine, similarities in found]
     means = _mean(parts, columns)
     order = np.lexsort((ids, -means))
-    return _Table(
+    return Scored(
         parts[0].view, ids[order], means[order], tuple(column[order] for column in columns)
     )
 
@@ -240,22 +265,3 @@ def _placed(some: RowSet, places: FaceIds) -> RowSet:
     rows = np.sort(places[places >= 0]).astype(np.int32)
     rows.setflags(write=False)
     return RowSet.of_numbers(some.keep(rows), size=some.size)
-
-
-def _sampled(view: View) -> Floats:
-    """Some rows of unit length, spread evenly over the snapshot, or over what came without one."""
-    if view.snapshot is not None:
-        rows, numbers = view.snapshot.rows, view.everything.snapshot.row_numbers()
-        pieces = [(rows, numbers)]
-    else:
-        pieces = [
-            (piece.rows, some.row_numbers())
-            for piece, some in zip(view.chunks, view.everything.chunks, strict=True)
-        ]
-    total = sum(len(numbers) for _, numbers in pieces)
-    step = max(1, -(-total // SAMPLED))
-    blocks = [
-        rows.vectors[numbers[::step]].astype(np.float32) * rows.scales[numbers[::step], None]
-        for rows, numbers in pieces
-    ]
-    return np.concatenate([np.empty((0, view.dimension), np.float32), *blocks])

@@ -2,13 +2,40 @@
 
 from typing import Any
 
+from retrieval.composing import Composed
 from retrieval.plan import CERTIFIED_MISS, Strategy
 from retrieval.search import Answer
 from retrieval.values import Tier
 
 
-def explained(answer: Answer) -> dict[str, Any]:
+def explained(answer: Answer | Composed) -> dict[str, Any]:
     """Everything that is known of how an answer was found, as JSON can hold it."""
+    return composed(answer) if isinstance(answer, Composed) else planned(answer)
+
+
+def composed(answer: Composed) -> dict[str, Any]:
+    """Of a question to several indexes."""
+    if answer.scanned:
+        why = f"all {answer.candidates:,} faces with every vector were scored"
+    else:
+        why = (
+            f"no face beyond the {answer.candidates:,} that the indexes named can reach the last "
+            f"hit, after {answer.rounds} {'round' if answer.rounds == 1 else 'rounds'}"
+        )
+    return {
+        "strategy": "compose",
+        "why": why,
+        "tier": str(answer.tier),
+        "survivors": answer.survivors,
+        "rounds": answer.rounds,
+        "candidates": answer.candidates,
+        "weights": list(answer.weights),
+        "parts": [planned(one) for one in answer.answers],
+    }
+
+
+def planned(answer: Answer) -> dict[str, Any]:
+    """Of a question to one index."""
     chosen, work = answer.plan, answer.work
     actual_us = 1e3 * answer.timings.search_ms
     return {
@@ -55,6 +82,10 @@ def promise(answer: Answer) -> str:
 
 def text_of(values: dict[str, Any]) -> str:
     """The same for people."""
+    if "parts" in values:
+        shares = ", ".join(f"{weight:.3f}" for weight in values["weights"])
+        own = f"compose: {values['why']}\ntier {values['tier']}; weights of cosines: {shares}"
+        return "\n\n".join([own, *map(text_of, values["parts"])])
     microseconds, lists, scored = values["microseconds"], values["lists"], values["rows_scored"]
     ways = ", ".join(f"{way} {cost:,.0f}" for way, cost in microseconds["ways"].items())
     steps = ", ".join(f"{name[:-3]} {value:.2f}" for name, value in values["timings"].items())

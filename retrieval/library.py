@@ -84,8 +84,9 @@ class Found(NamedTuple):
 class Index:
     """Vectors with attributes, searchable under any filter. Safe to share between threads."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, *, asked: UnitRows | None = None) -> None:
         self._view = view
+        self._asked = asked  # vectors like questions
         self._writing = threading.Lock()
         self._monitor = RecallMonitor()
         self._merging = threading.Lock()
@@ -100,6 +101,7 @@ class Index:
         attributes: Attributes | None = None,
         *,
         ids: npt.ArrayLike | None = None,
+        questions: npt.ArrayLike | None = None,
         folder: Path | None = None,
     ) -> "Index":
         """Index vectors (n, d) with their attributes.
@@ -109,6 +111,9 @@ class Index:
             attributes: one column for each field, n values each. Numbers, text, booleans,
                 timestamps (UTC) and lists of text are fields; None is NULL.
             ids: (n,) integers, each once; by default 0 to n - 1.
+            questions: (q, d) vectors like those that will be asked, where these are unlike the rows
+                (sentences among pictures): the recall that answers promise is measured with them,
+                too. Some hundred; an index that is loaded has forgotten them.
             folder: where the files lie, made anew; by default a temporary one.
 
         Raises:
@@ -119,9 +124,10 @@ class Index:
         halves = _halves(vectors)
         table = _table(attributes, rows=len(halves))
         faces = Faces(_ids(ids, rows=len(halves)), halves, table, field_types(table))
+        asked = None if questions is None else unit_rows(questions, dimension=halves.shape[1])
         if folder is None:
-            return cls(_temporary(faces, like=None))
-        return cls(_opened(_written(folder, faces, like=None)))
+            return cls(_temporary(faces, like=None, asked=asked), asked=asked)
+        return cls(_opened(_written(folder, faces, like=None, asked=asked)), asked=asked)
 
     @classmethod
     def load(cls, folder: Path) -> "Index":
@@ -143,7 +149,7 @@ class Index:
             _require_new(Path(folder))
             shutil.copytree(view.snapshot.folder, folder, dirs_exist_ok=True)
         else:
-            _written(Path(folder), _faces_of(view), like=None)
+            _written(Path(folder), _faces_of(view), like=None, asked=self._asked)
 
     @property
     def fields(self) -> Fields:
@@ -255,7 +261,7 @@ class Index:
             with self._writing:
                 view, self._during_merge, self._delta_s = self._view, [], 0.0
             try:
-                merged = _temporary(_faces_of(view), like=_coding_of(view))
+                merged = _temporary(_faces_of(view), like=_coding_of(view), asked=self._asked)
                 with self._writing:
                     for changes in self._during_merge or ():
                         merged = advance(merged, changes, fields=merged.fields)
@@ -298,11 +304,11 @@ class Index:
         return prepared.bind(parameters or {})
 
 
-def _temporary(faces: Faces, *, like: Coding | None) -> View:
+def _temporary(faces: Faces, *, like: Coding | None, asked: UnitRows | None) -> View:
     """A view of files in a temporary folder, which goes when nobody looks at it any more."""
     scratch = Path(tempfile.mkdtemp(prefix="facedex-index-"))
     try:
-        view = _opened(_written(scratch / "index", faces, like=like))
+        view = _opened(_written(scratch / "index", faces, like=like, asked=asked))
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -332,12 +338,12 @@ def _coding_of(view: View) -> Coding | None:
     return coding
 
 
-def _written(folder: Path, faces: Faces, *, like: Coding | None) -> Path:
+def _written(folder: Path, faces: Faces, *, like: Coding | None, asked: UnitRows | None) -> Path:
     """Write the files of an index into a new folder."""
     _require_new(folder)
     began = time.perf_counter()
     (folder / COLUMNS).mkdir(parents=True, exist_ok=True)
-    made = make(folder, faces, like=like)
+    made = make(folder, faces, like=like, asked=lambda: asked)
     manifest = Manifest(
         id=ORIGIN,
         system_identifier=ORIGIN,

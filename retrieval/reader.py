@@ -98,7 +98,10 @@ class Reader:
 
     def search(self, question: Question) -> Answer:
         """Answer a question from the present view."""
-        view = self._view
+        return self.search_in(self._view, question)
+
+    def search_in(self, view: View, question: Question) -> Answer:
+        """Answer a question from a view that this reader had: several questions, one moment."""
         answer = search(view, question)
         self._delta_s += 1e-3 * answer.timings.delta_ms
         self._monitor.offer(view, question, answer)

@@ -115,6 +115,20 @@ def template(server: embedded.ServerAddress) -> str:
 @pytest.fixture
 def database_url(server: embedded.ServerAddress, template: str) -> Iterator[str]:
     """A migrated, empty database of the test's own."""
+    with new_database(server, template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def database_url_of_module(server: embedded.ServerAddress, template: str) -> Iterator[str]:
+    """The same for a module whose tests only read what it was filled with."""
+    with new_database(server, template) as url:
+        yield url
+
+
+@contextmanager
+def new_database(server: embedded.ServerAddress, template: str) -> Iterator[str]:
+    """A migrated, empty database, dropped afterwards."""
     name = f"test_{next(_numbers)}"
     _administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield _database_url(server, name)

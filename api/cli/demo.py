@@ -44,8 +44,7 @@ def demo_command(session: Session, photos: Path | None, as_json: bool) -> None:
             where = "variant IN ('cropped', 'mirrored') AND quality >= 0.2"
             found = facedex.search(facedex.probe_of_face(shown.best.face), where=where, count=4)
             searched = [
-                {"similarity": float(hit.similarity), **record_values(hit.record)}
-                for hit in found.hits[0]
+                {"similarity": hit.similarity, **record_values(hit.record)} for hit in found.hits[0]
             ]
             text += [
                 f'facedex search -c {collection} --face {shown.best.face} -k 4 --where "{where}"',

@@ -1,6 +1,7 @@
 """What a build measures of its own rows: chances, tails of errors, promises, costs.
 
-Stored faces are the queries, each left out of its own answer.
+Stored faces are the queries, each left out of its own answer. Where questions are not like rows (a
+sentence among faces), vectors like those questions are asked beside them, as many.
 """
 
 import time
@@ -11,10 +12,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.errors import UsageError
 from retrieval.index.exact import BLOCK_ROWS, Doubles, Numbers, Rows, frozen
 from retrieval.index.lists import SEED
 from retrieval.index.rule import Costs, Measured, Rule, Tail
-from retrieval.index.trials import ASKED_MAX, Fitted, promised
+from retrieval.index.trials import ASKED_MAX, NO_ROW, Asked, Fitted, promised
 from retrieval.kernels.best import best_of_numbers
 from retrieval.kernels.coded import (
     NEARNESS_STEPS,
@@ -29,28 +31,51 @@ COUNTED_ROWS_MAX: Final = 1_000_000  # of each query; every j-th list is counted
 TAILS: Final = (0.1, 0.04, 0.02, 0.01, 6e-3, 3e-3, 1e-3, 4e-4, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
 
-def fitted_rule(parts: Fitted) -> Rule:
-    """Measure everything; the same rows give the same rule, but for the costs."""
+def fitted_rule(parts: Fitted, *, asked: Floats | None = None) -> Rule:
+    """Measure everything; the same rows give the same rule, but for the costs.
+
+    Args:
+        parts: what was built.
+        asked: (q, d) of unit length, vectors that are like questions and unlike rows; the more
+            there are the tighter are promises, up to COUNTED + ASKED_MAX.
+
+    Raises:
+        UsageError: there are no more than COUNTED of them.
+    """
     rows = int(np.count_nonzero(parts.rows.usable))
-    queries, places = _queries(parts.rows)
-    table, tails, pairs = _counted(parts, queries[:COUNTED], places[:COUNTED])
+    askers = [_stored(parts.rows)]
+    if asked is not None:
+        askers.append(_outside(asked))
+    counted = [one.part(0, COUNTED) for one in askers]
+    queries = frozen(np.concatenate([one.vectors for one in counted]))
+    places = np.concatenate([one.places for one in counted])
+    table, tails, pairs = _counted(parts, queries, places)
     unpriced = Costs(question=0, row_by_code=0, row_exactly=0, list_ranked=0, seen=())
     rule = Rule(table, Measured(tails=tails, promises=(), costs=unpriced, pairs=pairs, rows=rows))
-    promises, seen = promised(parts, rule, queries[COUNTED:], places[COUNTED:])
+    promises, seen = promised(parts, rule, [one.part(COUNTED) for one in askers])
     costs = _priced(parts, rule, queries, seen)
     return Rule(
         table, Measured(tails=tails, promises=promises, costs=costs, pairs=pairs, rows=rows)
     )
 
 
-def _queries(rows: Rows) -> tuple[Floats, Numbers]:
-    """Stored vectors as queries, and their rows."""
+def _stored(rows: Rows) -> Asked:
+    """Stored vectors as queries."""
     usable = np.flatnonzero(rows.usable)
     random = np.random.default_rng(SEED)
     count = min(len(usable), COUNTED + ASKED_MAX)
     places = random.permutation(random.choice(usable, count, replace=False))
     vectors = rows.vectors[places].astype(np.float32) * rows.scales[places, None]
-    return frozen(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), places
+    return Asked(frozen(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)), places)
+
+
+def _outside(asked: Floats) -> Asked:
+    """Vectors from elsewhere, in an order of chance."""
+    if len(asked) <= COUNTED:
+        raise UsageError(f"more than {COUNTED} questions are needed to measure with")
+    count = min(len(asked), COUNTED + ASKED_MAX)
+    chosen = np.random.default_rng(SEED).permutation(len(asked))[:count]
+    return Asked(frozen(asked[chosen]), np.full(count, NO_ROW))
 
 
 def _counted(

@@ -39,7 +39,7 @@ from retrieval.index.snapshot import (
     write_array,
 )
 from retrieval.index.trials import Fitted
-from retrieval.values import FaceIds, Floats, HalfRows
+from retrieval.values import FaceIds, Floats, HalfRows, UnitRows
 
 GROWTH_MAX: Final = 2  # of the rows, up or down, before lists are trained and measured anew
 FRAME_SAMPLE: Final = 65_536  # vectors that the mean is taken over, where lists need no training
@@ -70,6 +70,7 @@ def make(
     faces: Faces,
     *,
     like: Coding | None = None,
+    asked: Callable[[], UnitRows | None] = lambda: None,
     count_lists: Callable[[int], int] = list_count,
 ) -> Made:
     """Write every file of a snapshot but the manifest into a folder that has the one of columns.
@@ -79,6 +80,8 @@ def make(
         faces: what to write, in any order.
         like: coding of an earlier snapshot, whose centroids, frame and rule are taken over: the
             work of training and measuring is saved. None: all are made anew.
+        asked: gives vectors like questions, where these are unlike faces; they are measured with,
+            too. Called where there are several lists: nothing else is left to a measured rule.
         count_lists: how many lists a number of rows gets.
     """
     if like is None:
@@ -89,7 +92,10 @@ def make(
         centroids, frame = like.lists.centroids, like.frame
     sizes, sources = _arranged(faces, centroids)
     parts = _written(folder, faces, sources, frame, centroids, sizes)
-    rule = fitted_rule(parts) if like is None else like.rule
+    if like is None:
+        rule = fitted_rule(parts, asked=asked() if len(sizes) > 1 else None)
+    else:
+        rule = like.rule
     write_array(folder / "chances.npy", rule.chances)
     written = [*folder.glob("*.npy"), *_columns(faces, sources).save(folder / COLUMNS)]
     return Made(len(sources), len(sizes), rule.measured, stamped(folder, written))

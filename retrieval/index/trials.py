@@ -33,6 +33,19 @@ TURNS_MAX: Final = 32  # in which more are asked
 SEEN_AT: Final = 0.05  # of these, for which the rows looked at are told
 BOUND: Final = NormalDist().inv_cdf(0.95)
 ALL_BITS: Final = ~np.uint64(0)
+NO_ROW: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Queries to measure with."""
+
+    vectors: Floats  # (q, d) unit length
+    places: Numbers  # (q,) the row that each of them is; NO_ROW where it is none
+
+    def part(self, begin: int, end: int | None = None) -> "Asked":
+        """Some of them."""
+        return Asked(self.vectors[begin:end], self.places[begin:end])
 
 
 @dataclass(frozen=True)
@@ -74,10 +87,13 @@ class Sight:
 
 
 def promised(
-    parts: Fitted, rule: Rule, queries: Floats, places: Numbers
+    parts: Fitted, rule: Rule, askers: Sequence[Asked]
 ) -> tuple[tuple[Promise, ...], tuple[tuple[float, float], ...]]:
-    """The recall of each share missed, and the share of survivors that was looked at."""
-    trials = [_Trial(parts, rule, *which, (queries, places)) for which in _classes(parts)]
+    """The recall of each share missed, and the share of survivors that was looked at.
+
+    A promise holds for each kind of queries: none of them makes up for another.
+    """
+    trials = [_Trial(parts, rule, *which, asked) for which in _classes(parts) for asked in askers]
     for trial in trials:
         trial.ask(MISSED)
     _settle(trials)
@@ -90,8 +106,11 @@ def promised(
         for missed in MISSED
         if trials  # none where no class has rows enough to be measured
     )
-    seen = {t.share: float(np.mean(t.seen)) for t in trials if t.place == "independent"}
-    return promises, tuple(seen.items())
+    seen: dict[float, list[float]] = {}
+    for trial in trials:
+        if trial.place == "independent":
+            seen.setdefault(trial.share, []).extend(trial.seen)
+    return promises, tuple((share, float(np.mean(shares))) for share, shares in seen.items())
 
 
 def _settle(trials: list["_Trial"]) -> None:
@@ -120,7 +139,7 @@ class _Trial:
         rule: Rule,
         share: float,
         place: str,
-        asked: tuple[Floats, Numbers],
+        asked: Asked,
     ) -> None:
         self.share = share
         self.place = place
@@ -134,8 +153,8 @@ class _Trial:
     def ask(self, shares_missed: Sequence[float]) -> bool:
         """Ask ASKED queries that none of these was asked before; False where there are none."""
         begin = max(len(self._recalls[missed]) for missed in shares_missed)
-        queries, rows = (held[begin : begin + ASKED] for held in self._asked)
-        for query, row in zip(queries, rows, strict=True):
+        asked = self._asked.part(begin, begin + ASKED)
+        for query, row in zip(asked.vectors, asked.places, strict=True):
             passing = self._made_up.filter(query, int(row))
             words = passing.bitmap()
             sizes = frozen(passing.counts_per_block(self._parts.lists.words))
@@ -146,7 +165,7 @@ class _Trial:
                 self._recalls[missed].append(found / len(truth.similarities))
                 if missed == SEEN_AT:
                     self.seen.append(sight.seen / truth.seen)
-        return len(queries) > 0
+        return len(asked.places) > 0
 
     def mean(self, missed: float) -> float:
         """The recall of all that was asked."""
@@ -190,7 +209,8 @@ class _MadeUp:
         else:
             words = self._in_lists(query, near=self._place == "near")
         words &= self._usable
-        words[row // WORD_BITS] &= ~np.uint64(1 << row % WORD_BITS)
+        if row != NO_ROW:
+            words[row // WORD_BITS] &= ~np.uint64(1 << row % WORD_BITS)
         return RowSet.of_bitmap(words, size=self._rows)
 
     def _nearest(self, query: Floats) -> Words:
