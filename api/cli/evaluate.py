@@ -1,4 +1,4 @@
-"""`facedex evaluate`: how often recognition errs on faces whose person is known."""
+"""`facedex evaluate`: how often recognition errs, and how well words find faces."""
 
 import json
 from pathlib import Path
@@ -20,6 +20,12 @@ from api.cli.output import (
 
 if TYPE_CHECKING:
     from facedex.handle import Facedex
+    from retrieval.evaluation.captions import (
+        CaptionsReport,
+        Direction,
+        SentencesReport,
+        SkewReport,
+    )
     from retrieval.evaluation.discard import DiscardReport
     from retrieval.evaluation.groups import Differential, GroupReport, GroupsReport
     from retrieval.evaluation.identification import GalleryReport, IdentificationReport
@@ -49,10 +55,11 @@ Examples:
   facedex evaluate verification --images lfw.tar.gz --pairs pairs.txt -c lfw
   facedex evaluate identification --gallery 100 --gallery 1000 --out report/
   facedex evaluate bias --by gender --fmr 0.0001
+  facedex evaluate captions --groups gender --sentence "a banker" --sentence "a nurse"
 """
 )
 def evaluate_command() -> None:
-    """Measure error rates on faces whose person is known.
+    """Measure error rates on faces whose person is known, and how well words find faces.
 
     Each figure has a 95 % interval from draws of persons; a rate that the data do not carry (fewer
     than 30 errors) is not given. docs/guides/evaluation.md explains every word.
@@ -231,6 +238,79 @@ def quality(
     _show(discard_page(report), _discard(report), out=out, as_json=as_json)
 
 
+@evaluate_command.command("captions")
+@with_options
+@click.option(
+    "--sentences",
+    "file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='Also judge these: JSON, [{"sentence": ..., "where": ...}, ...].',
+)
+@click.option("--groups", metavar="FIELD", help="Instead: shares of the groups of this field.")
+@click.option("--sentence", "asked", multiple=True, help="Of --groups. Repeatable.")
+@click.option("-k", "--count", type=click.IntRange(min=1), default=100, show_default=True,
+              help="Best faces among which groups are counted.")  # fmt: skip
+@click.option("--persons-min", type=click.IntRange(min=2), default=30, show_default=True,
+              help="Of a group; smaller ones are left out, with the reason.")  # fmt: skip
+@click.pass_obj
+def captions(
+    session: Session,
+    /,
+    collection: str | None,
+    where: str | None,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Captions against faces, both ways; free sentences; how evenly a sentence finds groups.
+
+    R@1, 5 and 10, median rank and mAP; precision of free sentences. With --groups, the share of
+    each group among the best for each --sentence over its share of all: any sentence may be asked,
+    for no face is shown.
+    """
+    if bool(options["groups"]) != bool(options["asked"]) or (options["groups"] and options["file"]):
+        raise click.UsageError("--groups FIELD goes with --sentence, and without --sentences")
+    _before_work(out)
+    with session.facedex(collection=collection) as facedex:
+        if options["groups"]:
+            skews = facedex.evaluation.skew(
+                options["asked"],
+                options["groups"],
+                where=where,
+                count=options["count"],
+                persons_min=options["persons_min"],
+            )
+            ranks = judged = None
+        else:
+            skews = []
+            ranks, judged = _ranks(facedex, where=where, file=options["file"])
+    for why in dict.fromkeys(why for skew in skews for why in skew.refused):
+        note(f"left out: {why}")
+    from retrieval.evaluation.pages import captions_page
+
+    figures = {**_captions(ranks), **_judged(judged), **_skews(skews)}
+    _show(captions_page(ranks, judged, skews), figures, out=out, as_json=as_json)
+
+
+def _ranks(
+    facedex: "Facedex", *, where: str | None, file: Path | None
+) -> "tuple[CaptionsReport | None, SentencesReport | None]":
+    """Captions against faces, and the sentences of a file; those alone where no face has any."""
+    from api.cli.progress import row_bar
+    from retrieval.errors import UsageError
+
+    judged = None if file is None else facedex.evaluation.sentences(file, where=where)
+    try:
+        with row_bar("block") as progress:
+            return facedex.evaluation.captions(where=where, progress=progress), judged
+    except UsageError as error:
+        if judged is None:
+            raise
+        note(str(error))
+        return None, judged
+
+
 def _before_work(out: Path | None) -> None:
     if out is not None:
         from retrieval.evaluation.report import require_drawing
@@ -383,6 +463,80 @@ def _differential(name: str, found: "Differential | None") -> Figures:
         f"{name}_worst": None if found is None else found.worst,
         f"{name}_best": None if found is None else found.best,
         **_measure(f"{name}_ratio", None if found is None else found.ratio),
+    }
+
+
+def _captions(report: "CaptionsReport | None") -> Figures:
+    """The figures of sentences that ask for faces, and the way back as `face_to_text_...`."""
+    if report is None:
+        return {}
+    return {
+        "faces": report.faces,
+        "persons": report.persons,
+        "captions": report.captions,
+        **_direction("", report.text_to_face),
+        **_direction("face_to_text_", report.face_to_text),
+    }
+
+
+def _direction(before: str, one: "Direction") -> Figures:
+    figures: Figures = {f"{before}queries": one.queries, f"{before}gallery": one.gallery}
+    for rank, share in one.recall_at.items():
+        figures |= _measure(f"{before}recall_at_{rank}", share)
+    figures |= _measure(f"{before}median_rank", one.median_rank)
+    return figures | _measure(f"{before}map", one.mean_average_precision)
+
+
+def _judged(report: "SentencesReport | None") -> Figures:
+    if report is None:
+        return {}
+    at = f"precision_at_{report.at}"
+    return {
+        **_measure(at, report.precision),
+        **_measure("sentences_map", report.mean_average_precision),
+        f"{at}_of_any_order": report.chance,
+        "sentences": [
+            {
+                "sentence": one.sentence,
+                "relevant": one.relevant,
+                **_measure(at, one.precision),
+                **_measure("average_precision", one.average_precision),
+            }
+            for one in report.sentences
+        ],
+        "sentences_refused": report.refused,
+    }
+
+
+def _skews(reports: "list[SkewReport]") -> Figures:
+    if not reports:
+        return {}
+    return {"skew": [_skew(one) for one in reports]}
+
+
+def _skew(report: "SkewReport") -> Figures:
+    contrast = report.contrast
+    return {
+        "sentence": report.sentence,
+        "count": report.count,
+        "faces": report.faces,
+        "without_group": report.without_group,
+        "groups": [
+            {
+                "group": one.name,
+                "persons": one.persons,
+                "faces": one.faces,
+                "found": one.found,
+                **_measure("share", one.share),
+                **_measure("gallery_share", one.gallery_share),
+                **_measure("ratio", one.ratio),
+            }
+            for one in report.groups
+        ],
+        "refused": report.refused,
+        "most": None if contrast is None else contrast.most,
+        "least": None if contrast is None else contrast.least,
+        **_measure("most_to_least", None if contrast is None else contrast.ratio),
     }
 
 

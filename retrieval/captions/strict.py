@@ -45,14 +45,15 @@ def strict(sentence: str) -> Strict:
         for token in tokens(sentence)
         if not any(one.start <= token.start < one.end for one in found)
     ]
-    where = " AND ".join(_condition(tag, truth) for tag, truth in said.items())
+    where = " AND ".join(condition(tag, holds=truth) for tag, truth in said.items())
     return Strict(where=where or None, rest=_rest(sentence, left))
 
 
-def _condition(tag: str, truth: bool) -> str:  # noqa: FBT001
+def condition(tag: str, *, holds: bool) -> str:
+    """An attribute as a filter; of a sex that it is so, whatever `holds`: ask for the other one."""
     if tag in (MALE, FEMALE):
         return f"(gender = '{tag}' OR '{tag}' = ANY(tags))"
-    return f"{'' if truth else 'NOT '}'{tag}' = ANY(tags)"
+    return f"{'' if holds else 'NOT '}'{tag}' = ANY(tags)"
 
 
 def _rest(sentence: str, left: list[Token]) -> str:

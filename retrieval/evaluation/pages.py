@@ -1,8 +1,16 @@
 """Each kind of evaluation as a page: which tables and which curves it shows."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pyarrow as pa
 
+from retrieval.evaluation.captions import (
+    CaptionsReport,
+    Direction,
+    SentencesReport,
+    SkewReport,
+)
 from retrieval.evaluation.curves import THRESHOLDS
 from retrieval.evaluation.discard import DiscardReport
 from retrieval.evaluation.groups import Differential, GroupReport, GroupsReport
@@ -283,6 +291,58 @@ def discard_page(report: DiscardReport) -> Page:
     )
 
 
+def captions_page(
+    report: CaptionsReport | None, judged: SentencesReport | None, skews: Sequence[SkewReport]
+) -> Page:
+    """How well captions and sentences find faces, and how evenly."""
+    notes, tables, drawings = [], [], []
+    curves = pa.table({"asked": pa.array([], pa.string())})
+    if report is not None:
+        notes.append(
+            f"{report.captions:,} captions of {report.faces:,} faces of {report.persons:,} persons."
+            " What ties with the right answer counts as before it."
+        )
+        both = (("text to face", report.text_to_face), ("face to text", report.face_to_text))
+        tables.append(
+            Table(
+                title="Captions and faces",
+                header=("asked", "queries", "among", "figure", *MEASURE),
+                rows=tuple(row for name, one in both for row in _direction_rows(name, one)),
+            )
+        )
+        drawings.append(
+            Drawing(
+                name="recall",
+                title="Found among the k best",
+                x="k",
+                y="share of queries",
+                lines=tuple(
+                    _group_line(
+                        name, np.array([*one.recall_at], np.float64), [*one.recall_at.values()]
+                    )
+                    for name, one in both
+                ),
+            )
+        )
+        curves = pa.concat_tables([_recall_table(name, one) for name, one in both])
+    if judged is not None:
+        notes += [f"Left out: {why}" for why in judged.refused]
+        tables.append(_sentences_table(judged))
+    if skews:
+        curves = pa.concat_tables(map(_skew_curve, skews))
+    for skew in skews:
+        notes += [f"Left out: {why}" for why in skew.refused]
+        tables.append(_skew_table(skew))
+        drawings.append(_skew_drawing(skew, number=len(drawings)))
+    return Page(
+        title="Words and faces",
+        notes=tuple(dict.fromkeys(notes)),
+        tables=tuple(tables),
+        drawings=tuple(drawings),
+        curves=curves,
+    )
+
+
 def cells(measure: Measure | None) -> tuple[str, str, str]:
     """A figure and its interval as text; a dash where it was not measured."""
     if measure is None:
@@ -299,6 +359,111 @@ def _cell(number: float | None) -> str:
     if number is None:
         return "-"
     return f"{number:.2e}" if 0 < abs(number) < 1e-3 else f"{number:.5f}"  # noqa: PLR2004
+
+
+def _direction_rows(name: str, one: Direction) -> Iterator[tuple[str, ...]]:
+    asked = (name, f"{one.queries:,}", f"{one.gallery:,}")
+    for rank, share in one.recall_at.items():
+        yield *asked, f"R@{rank}", *cells(share)
+    yield *asked, "median rank", *cells(one.median_rank)
+    yield *asked, "mAP", *cells(one.mean_average_precision)
+
+
+def _recall_table(name: str, one: Direction) -> pa.Table:
+    measures = list(one.recall_at.values())
+    return pa.table(
+        {
+            "asked": [name] * len(measures),
+            "rank": list(one.recall_at),
+            "recall": [measure.value for measure in measures],
+            "recall_low": pa.array([measure.low for measure in measures], pa.float64()),
+            "recall_high": pa.array([measure.high for measure in measures], pa.float64()),
+        }
+    )
+
+
+def _sentences_table(judged: SentencesReport) -> Table:
+    at = f"P@{judged.at}"
+    means = (*cells(judged.precision), *cells(judged.mean_average_precision))
+    return Table(
+        title=f"{len(judged.sentences)} sentences over {judged.faces:,} faces",
+        header=("sentence", "right", at, *MEASURE[1:], "AP", *MEASURE[1:]),
+        rows=(
+            ("mean", "", *means),
+            ("any order", "", *cells(_fixed(judged.chance)), *cells(None)),
+            *(
+                (
+                    one.sentence,
+                    f"{one.relevant:,}",
+                    *cells(one.precision),
+                    *cells(one.average_precision),
+                )
+                for one in judged.sentences
+            ),
+        ),
+    )
+
+
+def _fixed(value: float) -> Measure:
+    return Measure(value=value, low=None, high=None)
+
+
+def _skew_table(skew: SkewReport) -> Table:
+    contrast = skew.contrast
+    return Table(
+        title=f"The {skew.count} best of {skew.faces:,} faces for: {skew.sentence}",
+        header=(
+            *("group", "persons", "faces", "found"),
+            *("share", *MEASURE[1:], "of all", *MEASURE[1:], "times", *MEASURE[1:]),
+        ),
+        rows=(
+            *(
+                (
+                    one.name,
+                    *(f"{number:,}" for number in (one.persons, one.faces, one.found)),
+                    *cells(one.share),
+                    *cells(one.gallery_share),
+                    *cells(one.ratio),
+                )
+                for one in skew.groups
+            ),
+            *(
+                ()
+                if contrast is None
+                else (
+                    (
+                        f"{contrast.most} against {contrast.least}",
+                        *("",) * 9,
+                        *cells(contrast.ratio),
+                    ),
+                )
+            ),
+        ),
+    )
+
+
+def _skew_curve(skew: SkewReport) -> pa.Table:
+    return pa.table(
+        {
+            "sentence": [skew.sentence] * len(skew.groups),
+            "group": [one.name for one in skew.groups],
+            "ratio": [one.ratio.value for one in skew.groups],
+            "ratio_low": pa.array([one.ratio.low for one in skew.groups], pa.float64()),
+            "ratio_high": pa.array([one.ratio.high for one in skew.groups], pa.float64()),
+        }
+    )
+
+
+def _skew_drawing(skew: SkewReport, *, number: int) -> Drawing:
+    places = np.arange(len(skew.groups), dtype=np.float64)
+    return Drawing(
+        name=f"skew_{number}",
+        title=skew.sentence,
+        x="group",
+        ticks=tuple(one.name for one in skew.groups),
+        y=f"share of the {skew.count} best over share of all",
+        lines=(_group_line("times", places, [one.ratio for one in skew.groups]),),
+    )
 
 
 def _listed_table(listed: ListedReport) -> Table:

@@ -1,4 +1,4 @@
-"""Faces whose person is known, with their vectors: what error rates are measured on.
+"""Faces with their vectors and persons: what error rates and captions are measured on.
 
 One SELECT, so one moment of the store. Everything is held at once: a million faces of 512
 dimensions take 1 GiB on the way and 2 GiB as float32.
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Label, Select, Text, cast, null, select
+from sqlalchemy import Label, Select, Text, cast, func, null, select
 
 from retrieval.errors import UsageError
 from retrieval.fields import Fields, nearest_name
@@ -30,7 +30,7 @@ IDENTIFYING: Final = frozenset({"face", "external_id", "image_id", "person", "pe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
-    """Faces of known persons, by person and then by face; n rows everywhere."""
+    """Faces by person and then by face; n rows everywhere."""
 
     vectors: UnitRows  # (n, d)
     faces: FaceIds  # (n,)
@@ -55,7 +55,23 @@ def read_labelled(
 
     `group` is what `checked_group` made of the grouping field.
     """
-    statement = _faces(collection, space, filter_, group)
+    statement = _faces(collection, space, filter_, group).where(face.c.person_id.is_not(None))
+    return _read(store, statement, space)
+
+
+def read_everybody(
+    store: Store,
+    *,
+    collection: Collection,
+    space: Space,
+    filter_: Filter | None,
+    group: Label[Any] | None = None,
+) -> Labelled:
+    """The same with faces of unknown person: each is a person of its own, below zero."""
+    return _read(store, _faces(collection, space, filter_, group), space)
+
+
+def _read(store: Store, statement: Select[Any], space: Space) -> Labelled:
     with store.arrow() as connection, connection.cursor() as reading:
         hint_batches(reading, rows=BATCH_ROWS, space=space)
         reading.execute(compile_sql(statement))
@@ -86,10 +102,11 @@ def _faces(
     collection: Collection, space: Space, filter_: Filter | None, group: Label[Any] | None
 ) -> Select[Any]:
     chosen = [] if filter_ is None else [where(filter_)]
+    person = func.coalesce(face.c.person_id, -face.c.id)
     return (
         select(
             face.c.id.label("face"),
-            face.c.person_id.label("person"),
+            person.label("person"),
             face.c.quality.label("quality"),
             vector.c.data.label("vector"),
             image.c.path.label("path"),
@@ -103,11 +120,10 @@ def _faces(
         )
         .where(
             face.c.collection_id == collection.id,
-            face.c.person_id.is_not(None),
             vector.c.space_id == space.id,
             *chosen,
         )
-        .order_by(face.c.person_id, face.c.id)
+        .order_by(person, face.c.id)
     )
 
 

@@ -9,8 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.acceptance.conftest import Facedex
+from facedex.handle import open_facedex
+from retrieval.store.captions import NewCaption, add_caption_vectors, add_captions
+from retrieval.values import FaceId
+from tests.acceptance.conftest import Facedex, run
+from tests.galleries import TestGallery, gallery, unit_vectors
 from tests.labelled import people
+from tests.words import small_model
 
 COUNTS = [4] * 60 + [1] * 400
 
@@ -111,6 +116,48 @@ def test_what_cannot_be_evaluated_is_told(known: Facedex, tmp_path: Path) -> Non
         assert told in ran.err
         assert "Secret" not in ran.err
         assert "Traceback" not in ran.err
+
+
+def test_words_are_evaluated_with_intervals_a_page_and_no_face(home: Path, tmp_path: Path) -> None:
+    with open_facedex(home=home) as opened:
+        made = gallery(opened.store, name="default")
+        folder = small_model(tmp_path / "models", dimension=32).path
+        space = opened.words.add_space("small@1", folder).space
+        looks = unit_vectors(300, dimension=32)
+        tags = [["hat"] if face % 3 else ["beard"] for face in range(300)]
+        TestGallery(made.store, made.collection, space).add(range(1, 301), looks, tags=tags)
+        made.execute("UPDATE face SET gender = CASE WHEN id % 2 = 0 THEN 'male' ELSE 'female' END")
+        new = [NewCaption(face=FaceId(face), text=f"secret {face}") for face in range(1, 301)]
+        with opened.store.writing() as connection:
+            ids = add_captions(connection, new, collection=opened.collection())
+            add_caption_vectors(connection, ids, looks, space=space)
+    sentences = tmp_path / "sentences.json"
+    sentences.write_text('[{"sentence": "a hat", "attributes": {"Wearing_Hat": 1}}]')
+    figures = {}
+    for name, options, drawings in (
+        ("ranks", ["--sentences", str(sentences)], {"recall.png"}),
+        ("skew", ["--groups", "gender", "--sentence", "a criminal", "-k", "50"], {"skew_0.png"}),
+    ):
+        out = tmp_path / name
+        ran = run(home, "evaluate", "captions", *options, "--json", "--out", str(out))
+        assert ran.status == 0, ran.err
+        written = {"figures.json", "curves.parquet", "index.html", *drawings}
+        assert {path.name for path in out.iterdir()} == written
+        assert json.loads((out / "figures.json").read_text()) == ran.json
+        assert pq.read_table(out / "curves.parquet").num_rows > 0
+        assert b"secret" not in b"".join(path.read_bytes() for path in out.iterdir())
+        figures[name] = ran.json
+    ranks, (skew,) = figures["ranks"], figures["skew"]["skew"]
+    assert (ranks["faces"], ranks["captions"], ranks["recall_at_1"]) == (300, 300, 1.0)
+    assert (ranks["face_to_text_gallery"], ranks["face_to_text_median_rank"]) == (300, 1.0)
+    assert (ranks["sentences"][0]["relevant"], ranks["precision_at_10"] <= 1) == (200, True)
+    assert within(ranks, "sentences_map")
+    assert {one["group"] for one in skew["groups"]} == {"female", "male"}
+    assert sum(one["found"] for one in skew["groups"]) == 50
+    assert all(within(one, "ratio") for one in skew["groups"])
+    ran = run(home, "evaluate", "captions", "--groups", "gender")
+    assert ran.status == 2
+    assert "--groups FIELD goes with --sentence" in ran.err
 
 
 @pytest.mark.weights
