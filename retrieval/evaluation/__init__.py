@@ -1,4 +1,4 @@
-"""How often recognition errs on labelled faces, and how sure that is.
+"""How often recognition errs, how well words find faces, and how sure that is.
 
     pairs.py           similarities of all pairs of faces, counted
     resampling.py      the person bootstrap: what another draw of persons might have given
@@ -8,6 +8,7 @@
     identification.py  open set: mated probes and strangers against a gallery
     groups.py          differential error rates between groups of people
     discard.py         errors as the worst pictures are left out
+    captions.py        how well sentences find faces, and how evenly groups of them
     report.py          tables, curves and one HTML page
 
 A genuine pair shows one person twice, an impostor pair two persons. FMR: share of impostor pairs at
