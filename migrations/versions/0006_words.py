@@ -16,7 +16,8 @@ CREATE TABLE caption (
     face_id bigint NOT NULL REFERENCES face ON DELETE CASCADE,
     text text NOT NULL CHECK (text ~ '[^[:space:]]'),
     provider text COLLATE "C" NOT NULL,  -- 'stated', or what made it
-    document tsvector NOT NULL GENERATED ALWAYS AS (to_tsvector('simple', text)) STORED,
+    -- Other languages are found in it as well, but their small words are kept.
+    document tsvector NOT NULL GENERATED ALWAYS AS (to_tsvector('english', text)) STORED,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 -- A face has a sentence once. Not the text itself: an entry of a B-tree ends at 2.7 kB.

@@ -5,12 +5,14 @@ differently is another caption, so a vector is always that of the text beside it
 by PostgreSQL's full-text search under the same filters that faces are searched with.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy import Connection, Integer, Row, Select, cast, func, not_, select, text
+from sqlalchemy.dialects.postgresql import REAL, array
 
 from retrieval.errors import UnknownNameError, UnusableVectorError
 from retrieval.filters.tree import Filter
@@ -19,7 +21,11 @@ from retrieval.store.where import FACES_WITH_PERSONS, where
 from retrieval.values import CaptionId, Collection, FaceId, Space, UnitRows
 
 STATED: Final = "stated"  # the provider of captions that came with the data
-LANGUAGE: Final = "simple"  # of the migration too: words as they are, in whatever language
+# Of the migration, too. Asked fifteen free sentences over the full captions of LFW, ten hits hold
+# 9.1 right ones (mean average precision .75); with words as they are 8.5 (.70), and where every
+# word has to be there 6.6 (.41).
+LANGUAGE: Final = "english"
+_WORD: Final = re.compile(r'(-?)("[^"]*"?|[^\s"]+)')
 _INSERT: Final = text("""
     INSERT INTO caption (collection_id, face_id, text, provider)
     SELECT face.collection_id, face.id, given.text, given.provider
@@ -138,37 +144,29 @@ def matching(
     filter_: Filter | None,
     count: int,
 ) -> list[FaceId]:
-    """At most `count` faces with a caption that holds the words, best first.
+    """At most `count` faces whose captions hold the words, best first.
 
-    A face ranks by its best caption (cover density: words close together count more); equal ranks
-    by face. Among the faces that pass the filter.
+    One word is enough; captions with all of them come first, those that hold them closer together
+    before others (cover density). A face ranks by its best caption, equal ranks by face.
 
     Args:
         connection: an open transaction.
-        words: all of them are asked for; "in quotes" as a phrase, `or`, and `-` for what must not
-            be there, as in web searches.
+        words: in any case; those that differ only in their English endings are the same, and small
+            English words count for nothing. "In quotes" they are a phrase, and a caption with a
+            `-word` is no answer, as in web searches.
         collection: whose faces.
         filter_: None: every face.
         count: of faces.
     """
-    query = func.websearch_to_tsquery(text(f"'{LANGUAGE}'"), words)
-    document = tables.caption.c.document
-    statement = (
-        select(tables.face.c.id)
-        .select_from(FACES_WITH_PERSONS)
-        .join(tables.caption, tables.caption.c.face_id == tables.face.c.id)
-        .where(
-            tables.face.c.collection_id == collection.id,
-            tables.caption.c.collection_id == collection.id,
-            document.op("@@")(query),
-        )
-        .group_by(tables.face.c.id)
-        .order_by(func.max(func.ts_rank_cd(document, query)).desc(), tables.face.c.id)
-        .limit(count)
+    asked = _asked(words)
+    statement = _matching(asked, collection=collection, filter_=filter_).limit(count)
+    all_of_them = statement.where(
+        tables.caption.c.document.bool_op("@@")(_query(" ".join(asked.wanted)))
     )
-    if filter_ is not None:
-        statement = statement.where(where(filter_))
-    return [FaceId(one) for one in connection.scalars(statement)]
+    found = list(connection.scalars(all_of_them))
+    if len(found) < count and len(asked.wanted) > 1:
+        found = list(connection.scalars(statement))  # the same first, and others behind
+    return [FaceId(one) for one in found]
 
 
 def add_caption_vectors(
@@ -216,6 +214,55 @@ def count_captions_without_vector(
     """How many captions the space lacks."""
     wanted = {"collection": collection.id, "space": space.id}
     return int(connection.execute(_COUNT_WITHOUT_VECTOR, wanted).scalar_one())
+
+
+class _Asked(NamedTuple):
+    """Words and phrases of a question."""
+
+    wanted: list[str]
+    unwanted: list[str]
+
+
+def _asked(words: str) -> _Asked:
+    """What is asked for, word by word.
+
+    >>> _asked('a hat or -"dark glasses" smiling')
+    _Asked(wanted=['a', 'hat', 'smiling'], unwanted=['"dark glasses"'])
+    """
+    asked = _Asked([], [])
+    for minus, word in _WORD.findall(words.replace("\0", " ")):
+        if word.lower() != "or":  # it is what a list of words means anyway
+            (asked.unwanted if minus else asked.wanted).append(word)
+    return asked
+
+
+def _query(words: str) -> Any:
+    # The configuration stands there, not bound: only then is the query a constant to the planner.
+    return func.websearch_to_tsquery(text(f"'{LANGUAGE}'"), words)
+
+
+def _matching(asked: _Asked, *, collection: Collection, filter_: Filter | None) -> Select[Any]:
+    """The faces that hold a word, best first."""
+    document = tables.caption.c.document
+    some, unwanted = (_query(" or ".join(words)) for words in asked)
+    every = _query(" ".join(asked.wanted))
+    has_all = cast(cast(document.bool_op("@@")(every), Integer), REAL)
+    rank = array([has_all, *(func.ts_rank_cd(document, query) for query in (every, some))])
+    conditions = [] if filter_ is None else [where(filter_)]
+    return (
+        select(tables.face.c.id)
+        .select_from(FACES_WITH_PERSONS)
+        .join(tables.caption, tables.caption.c.face_id == tables.face.c.id)
+        .where(
+            tables.face.c.collection_id == collection.id,
+            tables.caption.c.collection_id == collection.id,
+            document.bool_op("@@")(some),
+            not_(document.bool_op("@@")(unwanted)),
+            *conditions,
+        )
+        .group_by(tables.face.c.id)
+        .order_by(func.max(rank).desc(), tables.face.c.id)
+    )
 
 
 def _captions(collection: Collection) -> Any:
