@@ -11,7 +11,7 @@ A quality is an adjective of a feature: `big` of `nose`. Qualities of one featur
 ("curly brown hair"), so their words are kept apart from the feature's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -502,14 +502,6 @@ def attributes_of_columns(
 def tags_of(attributes: Mapping[str, bool]) -> tuple[str, ...]:
     """What is true, in the order of the table."""
     return tuple(one.tag for one in ATTRIBUTES if attributes.get(one.tag))
-
-
-def known(tags: Iterable[str]) -> None:
-    """Raise UsageError where a tag is not in the table."""
-    if strangers := [tag for tag in tags if tag not in BY_TAG]:
-        raise UsageError(
-            f"'{strangers[0]}' is no attribute of a face; there are {', '.join(BY_TAG)}"
-        )
 
 
 def _sexes(found: dict[str, bool]) -> dict[str, bool]:

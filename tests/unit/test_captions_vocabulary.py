@@ -10,7 +10,6 @@ from retrieval.captions.vocabulary import (
     Kind,
     attributes_of_columns,
     attributes_of_row,
-    known,
     tags_of,
     tags_of_column,
 )
@@ -88,12 +87,6 @@ def test_a_table_without_attributes_or_of_other_width_is_refused() -> None:
         attributes_of_columns(["Attractive", "city"], np.zeros((2, 2)))
     with pytest.raises(UsageError, match="2 names do not fit"):
         attributes_of_columns(["Male", "Bald"], np.zeros((2, 3)))
-
-
-def test_an_unknown_tag_is_named() -> None:
-    known(["hat", "beard"])
-    with pytest.raises(UsageError, match="'hats' is no attribute"):
-        known(["hat", "hats"])
 
 
 def test_true_tags_come_in_the_order_of_the_table() -> None:
