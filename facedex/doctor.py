@@ -11,6 +11,7 @@ from typing import Any, Final
 from facedex.handle import database_address
 from retrieval.errors import FacedexError
 from retrieval.models.catalogue import known_weights
+from retrieval.models.face_text.folder import model_folders, models_of, read_folder
 from retrieval.settings import Settings, configuration, without_password
 from retrieval.store import embedded, schema
 from retrieval.store.changes import oldest_transaction
@@ -36,6 +37,7 @@ def examine(options: Mapping[str, Any]) -> list[Finding]:
         ("libraries", _libraries),
         ("disk", _disk),
         ("models", _models),
+        ("face-text models", _face_text_models),
         ("database", _database),
     ]
     findings = [Finding(what="python", good=True, told=platform.python_version())]
@@ -83,6 +85,24 @@ def _models(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             what=f"weights {weights.name}",
             good=weights.problem is None,
+            told=told if usable else f"{told}; refused because FACEDEX_USE=commercial",
+        )
+
+
+def _face_text_models(settings: Settings) -> Iterator[Finding]:
+    for path in model_folders(models_of(settings.home)):
+        try:
+            folder = read_folder(path)
+            for name in folder.files:
+                folder.checked(name)
+        except FacedexError as error:
+            yield Finding(what=f"face-text model {path.name}", good=False, told=str(error))
+            continue
+        told = folder.about.licence
+        usable = settings.use == "research" or folder.about.commercial
+        yield Finding(
+            what=f"face-text model {folder.about.space}",
+            good=True,
             told=told if usable else f"{told}; refused because FACEDEX_USE=commercial",
         )
 

@@ -7,17 +7,23 @@ collection has at most one face-text space, beside the space of its identities.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retrieval.align import portrait
-from retrieval.errors import ModelUnavailableError, SpaceMismatchError, UsageError
+from retrieval.errors import (
+    LicenceError,
+    ModelUnavailableError,
+    SpaceMismatchError,
+    UsageError,
+)
 from retrieval.models.choice import ModelChoice, load_face_text_model
 from retrieval.models.face_text.folder import (
     ModelFolder,
     folder_of,
     installed,
+    models_of,
     read_folder,
     require_licence,
 )
@@ -34,7 +40,6 @@ if TYPE_CHECKING:
     from indexer.backfill import BackfillReport
     from indexer.enrolling import Portrait
 
-MODELS: Final = "models"  # below FACEDEX_HOME
 Progress = Callable[[int, int], None]  # done, of all
 
 
@@ -71,7 +76,7 @@ class Words:
     @property
     def models(self) -> Path:
         """Where models lie."""
-        return self._facedex.settings.home / MODELS
+        return models_of(self._facedex.settings.home)
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -121,6 +126,30 @@ class Words:
             raise UsageError(f"{source} holds the model '{given.about.space}', not '{name}'")
         require_licence(given, self._facedex.settings.use)
         return self._add(installed(given, models=self.models))
+
+    def add_open_clip(
+        self, name: str, source: Path, *, licence: str | None, commercial: bool
+    ) -> AddedSpace:
+        """Give the collection the space of an open_clip model (its `local-dir:` schema).
+
+        Args:
+            name: of the space, NAME@VERSION.
+            source: the folder with its configuration and weights; it is copied into the home.
+            licence: of the weights; None: nobody said.
+            commercial: whether it allows commercial use.
+
+        Raises:
+            ModelUnavailableError: it is no such folder, or `facedex[captions]` is not installed.
+            LicenceError: the use is commercial and the model is not said to be.
+            UsageError: the name is another model's.
+        """
+        from retrieval.models.face_text.open_clip import wrapped
+
+        if self._facedex.settings.use == "commercial" and not commercial:
+            raise LicenceError(f"say --commercial where the licence of {source} allows that use")
+        return self._add(
+            wrapped(source, space=name, licence=licence, commercial=commercial, models=self.models)
+        )
 
     def _add(self, folder: ModelFolder) -> AddedSpace:
         facedex = self._facedex

@@ -1,4 +1,4 @@
-"""`facedex collection` and `facedex space`."""
+"""`facedex collection`."""
 
 import click
 
@@ -97,36 +97,3 @@ def _declaration(word: str) -> tuple[str, FieldType]:
     if not equals or type_ not in list(FieldType):
         raise click.UsageError(f"'{word}': write NAME=TYPE, TYPE one of {', '.join(FieldType)}")
     return name, FieldType(type_)
-
-
-@click.group(epilog="Example:  facedex space list")
-def space_command() -> None:
-    """List embedding spaces with their licences."""
-
-
-@space_command.command("list")
-@with_json
-@click.pass_obj
-def list_spaces(session: Session, as_json: bool) -> None:
-    """List the spaces that the store knows."""
-    with session.facedex() as facedex:
-        found = facedex.spaces()
-    emit(
-        {
-            "spaces": [
-                {
-                    "name": one.name,
-                    "dimension": one.dimension,
-                    "model_sha256": one.model_sha256,
-                    "licence": one.licence,
-                    "commercial": one.commercial,
-                }
-                for one in found
-            ]
-        },
-        as_json=as_json,
-        text=table(
-            [[one.name, str(one.dimension), one.licence] for one in found],
-            header=["space", "dimension", "licence"],
-        ),
-    )

@@ -12,6 +12,7 @@ from api.cli.output import (
     printable,
     with_collection,
     with_json,
+    with_workers,
 )
 
 REFUSED_SHOWN_MAX = 20
@@ -44,9 +45,7 @@ Examples:
     help="How the pictures came to be; only captured ones build templates.",
 )
 @click.option("--copy", is_flag=True, help="Copy originals below FACEDEX_HOME.")
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes that embed [default: cores]."
-)
+@with_workers
 @click.option(
     "--allow-sensitive", is_flag=True, help="Take ethnicity, attractiveness, emotion too."
 )
@@ -94,8 +93,7 @@ def ingest_command(
             emit({"job": job}, as_json=as_json, text=f"queued as job {job}; run `facedex worker`")
             return
         note(facedex.licence_notice())
-        if (notice := facedex.words.licence_notice()) is not None:
-            note(notice)
+        note(facedex.words.licence_notice())
         listing = facedex.listing(request)
         for notice in listing.notices:
             note(notice)

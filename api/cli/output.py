@@ -49,6 +49,13 @@ def with_collection(command: Command) -> Command:
     )(command)
 
 
+def with_workers(command: Command) -> Command:
+    """Add `--workers`."""
+    return click.option(
+        "--workers", type=click.IntRange(min=1), help="Processes that embed [default: cores]."
+    )(command)
+
+
 def with_where(*, required: bool = False) -> Callable[[Command], Command]:
     """Add `--where`."""
     return click.option(
@@ -82,9 +89,10 @@ def plain(value: Any) -> Any:
             return str(value)
 
 
-def note(message: str) -> None:
-    """Say something to the user, beside the result."""
-    click.echo(message, err=True)
+def note(message: str | None) -> None:
+    """Say something to the user, beside the result; None: there is nothing to say."""
+    if message is not None:
+        click.echo(message, err=True)
 
 
 def fail(message: str) -> None:

@@ -2,7 +2,8 @@
 
     FACEDEX_HOME/models/looks@1/
       model.json   format, kind, space, dimension, licence, commercial, sha256 of every other file
-      light.npz, image.onnx   for the kind light (light.py)
+      light.npz, image.onnx                                          kind light (light.py)
+      open_clip_config.json, open_clip_model.safetensors, heads.npz   kind open_clip (open_clip.py)
 
 The sha256 of model.json is the space's: it covers all files, so equal spaces are equal models. A
 folder is written beside its place and renamed, and never changed afterwards.
@@ -36,6 +37,7 @@ class ModelKind(StrEnum):
     """What reads the folder."""
 
     LIGHT = "light"
+    OPEN_CLIP = "open_clip"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,11 @@ class ModelFolder:
             raise ModelUnavailableError(
                 f"{self.path / name} is not the file that {MODEL_FILE} names: the model is damaged"
             )
+
+
+def models_of(home: Path) -> Path:
+    """Where the models of a home lie."""
+    return home / "models"
 
 
 def folder_of(models: Path, space: str) -> Path:

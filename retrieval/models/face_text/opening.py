@@ -24,5 +24,9 @@ def load_face_text(path: Path, *, use: Use, threads: int, device: Device) -> Fac
             from retrieval.models.face_text.light import LightEncoder
 
             return LightEncoder(folder, threads=threads, device=device)
+        case ModelKind.OPEN_CLIP:
+            from retrieval.models.face_text.open_clip import OpenClipEncoder
+
+            return OpenClipEncoder(folder, threads=threads, device=device)
         case _:
             assert_never(folder.about.kind)
