@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.bulk.schema import (
+    CAPTION,
+    CAPTIONS,
     ID,
     KNOWN,
     PERSON,
@@ -32,6 +34,7 @@ from indexer.bulk.schema import (
     Layout,
     VectorLayout,
 )
+from indexer.sources.facts import captions
 from retrieval.limits import NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, VECTOR_LENGTH_MIN
 from retrieval.values import ORIGINS, FieldType, HalfRows
 
@@ -106,6 +109,9 @@ def checked(batch: pa.RecordBatch, layout: Layout, *, first_row: int) -> Checked
         name: _typed(name, batch.column(name), type_, sieve)
         for name, type_ in layout.attributes.items()
     }
+    if {CAPTION, CAPTIONS} & columns.keys():
+        one, several = (columns.pop(name, None) for name in (CAPTION, CAPTIONS))
+        columns[CAPTIONS] = _captions(one, several, sieve)
     if sieve.bad.any():
         good = ~sieve.bad
         vectors, norms = vectors[good], norms.filter(pa.array(good))
@@ -266,6 +272,21 @@ def _tags(name: str, column: pa.Array, sieve: _Sieve) -> pa.Array:
     for refusal in one_by_one.refused(0):
         sieve.refuse_one(int(lists[refusal.row]), refusal.reason)
     return found
+
+
+def _captions(one: pa.Array | None, several: pa.Array | None, sieve: _Sieve) -> pa.Array:
+    """The sentences about each row, lists of text: those of both columns."""
+    rows = len(sieve.bad)
+    lists = [None] * rows if several is None else several.to_pylist()
+    singles = [None] * rows if one is None else one.to_pylist()
+    found: list[tuple[str, ...]] = [()] * rows
+    for row, (single, listed) in enumerate(zip(singles, lists, strict=True)):
+        if not sieve.bad[row]:
+            try:
+                found[row] = captions([single, *(listed or ())])
+            except ValueError as error:
+                sieve.refuse_one(row, f"'{CAPTIONS}' {error}")
+    return pa.array(found, pa.list_(pa.string()))
 
 
 def _points(name: str, column: pa.Array, sieve: _Sieve) -> pa.Array:

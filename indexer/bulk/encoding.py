@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from indexer.bulk import arrow_copy
 from indexer.bulk.checking import CheckedRows, RefusedRow
-from indexer.bulk.schema import ID, IMAGE, PERSON, POINTS, PROVENANCE, TYPED, Layout
+from indexer.bulk.schema import CAPTIONS, ID, IMAGE, PERSON, POINTS, PROVENANCE, TYPED, Layout
 from retrieval.values import Collection, FieldType, Space
 
 
@@ -23,6 +23,7 @@ class Chunk:
     end_row: int  # the row after the last, refused ones included
     ids: pa.Array | None  # text; None: the file has no ids
     persons: pa.Array | None  # text; None: the file names nobody
+    captions: pa.Array | None  # lists of text; None: the file says nothing of the kind
     faces: pa.Array  # the fields after `id` and `person_id`
     vectors: pa.Array  # the fields after `face_id`
     refused: tuple[RefusedRow, ...]
@@ -36,6 +37,7 @@ class Chunk:
             self,
             ids=None if self.ids is None else self.ids.filter(mask),
             persons=None if self.persons is None else self.persons.filter(mask),
+            captions=None if self.captions is None else self.captions.filter(mask),
             faces=self.faces.filter(mask),
             vectors=self.vectors.filter(mask),
         )
@@ -56,6 +58,7 @@ def encoded(
         end_row=end_row,
         ids=rows.columns.get(ID),
         persons=rows.columns.get(PERSON),
+        captions=rows.columns.get(CAPTIONS),
         faces=_face_fields(rows, layout, collection),
         vectors=_vector_fields(rows, space),
         refused=rows.refused,

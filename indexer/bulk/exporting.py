@@ -3,7 +3,8 @@
 One SELECT, so one moment of the store, streamed by Arrow: memory does not grow with the rows. The
 file appears under its name when it is whole, or not at all. Importing it again gives the same file:
 vectors and their lengths are kept bit for bit, `id` is the external id, `image` the picture's path
-(of a picture inside an archive `archive!member`), `person` the name. What only this database can
+(of a picture inside an archive `archive!member`), `person` the name, `captions` those that were
+stated, where there are any. What only this database can
 know stays behind: its own numbers, the pictures, and which nameless faces belong to one person.
 """
 
@@ -18,9 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sqlalchemy import ColumnElement, Label, Select, Text, cast, exists, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from indexer.bulk.files import whole
 from indexer.bulk.schema import (
+    CAPTIONS,
     ID,
     IMAGE,
     PERSON,
@@ -33,9 +36,10 @@ from indexer.bulk.schema import (
 from retrieval.errors import StoreUnavailableError
 from retrieval.fields import BUILT_IN, Fields
 from retrieval.filters.tree import Filter
+from retrieval.store.captions import STATED
 from retrieval.store.collections import declared
 from retrieval.store.database import Store
-from retrieval.store.tables import face, image, person, vector
+from retrieval.store.tables import caption, face, image, person, vector
 from retrieval.store.where import FACES_WITH_PERSONS, compile_sql, field_columns, where
 from retrieval.values import Collection, FieldType, Space
 
@@ -64,11 +68,12 @@ def export_file(
     with store.reading() as connection:
         fields = declared(connection, collection)
         missing = connection.execute(_missing(collection, space, where)).scalar_one()
-    statement = compile_sql(_faces(fields, collection, space, where))
+        captioned = connection.scalar(select(exists().where(*_stated(collection))))
+    schema = _schema(fields, space, captioned=bool(captioned))
+    statement = compile_sql(_faces(fields, collection, space, where, captioned=bool(captioned)))
     rows = 0
     with whole(path) as staged, store.arrow() as arrow, arrow.cursor() as cursor:
         cursor.execute(statement)
-        schema = _schema(fields, space)
         with pq.ParquetWriter(staged, schema, **_compactness(schema)) as writer:
             for batch in _batches(cursor):
                 writer.write_batch(_as_ours(batch, schema))
@@ -100,7 +105,7 @@ def _batches(cursor: Any) -> Iterator[pa.RecordBatch]:
 
 
 def _faces(
-    fields: Fields, collection: Collection, space: Space, filter_: Filter | None
+    fields: Fields, collection: Collection, space: Space, filter_: Filter | None, *, captioned: bool
 ) -> Select[Any]:
     """Columns in the order of `_schema`, with path and member of the image at the end."""
     typed = field_columns({name: BUILT_IN[name] for name in TYPED})
@@ -113,6 +118,7 @@ def _faces(
         *(face.c[name] for name in POINTS),
         *typed,
         cast(face.c.provenance, Text),
+        *([_captions(collection)] if captioned else []),
         *field_columns(fields),
         image.c.path,
         image.c.member,
@@ -130,6 +136,18 @@ def _faces(
     )
 
 
+def _captions(collection: Collection) -> ColumnElement[Any]:
+    """The stated captions of a face as text[], in one order wherever they lie; NULL without one."""
+    said = caption.c.text.collate("C")
+    found = select(func.array_agg(aggregate_order_by(caption.c.text, said)))
+    return found.where(caption.c.face_id == face.c.id, *_stated(collection)).scalar_subquery()
+
+
+def _stated(collection: Collection) -> list[ColumnElement[bool]]:
+    """Captions that somebody stated; the others can be made again."""
+    return [caption.c.collection_id == collection.id, caption.c.provider == STATED]
+
+
 def _missing(collection: Collection, space: Space, filter_: Filter | None) -> Select[Any]:
     """How many faces pass and have no vector in the space."""
     there = exists().where(vector.c.face_id == face.c.id, vector.c.space_id == space.id)
@@ -142,7 +160,7 @@ def _chosen(collection: Collection, filter_: Filter | None) -> list[ColumnElemen
     return [of_it] if filter_ is None else [of_it, where(filter_)]
 
 
-def _schema(fields: Fields, space: Space) -> pa.Schema:
+def _schema(fields: Fields, space: Space, *, captioned: bool) -> pa.Schema:
     """What a file of this collection and space looks like."""
     known: dict[str, pa.DataType] = {
         ID: pa.string(),
@@ -153,6 +171,7 @@ def _schema(fields: Fields, space: Space) -> pa.Schema:
         **{name: pa.list_(pa.float32(), count) for name, count in POINTS.items()},
         **{name: ARROW_TYPES[BUILT_IN[name]] for name in TYPED},
         PROVENANCE: pa.string(),
+        **({CAPTIONS: pa.list_(pa.string())} if captioned else {}),
     }
     return pa.schema([*known.items(), *((name, ARROW_TYPES[t]) for name, t in fields.items())])
 

@@ -27,6 +27,8 @@ ID: Final = "id"
 PERSON: Final = "person"
 IMAGE: Final = "image"
 PROVENANCE: Final = "provenance"
+CAPTION: Final = "caption"  # one sentence, or several: both become captions of the face
+CAPTIONS: Final = "captions"
 POINTS: Final[Mapping[str, int]] = MappingProxyType({"box": 4, "landmarks": 10})
 # Fields that lie in a column of their own in the store, under the same name.
 TYPED: Final = ("quality", "sharpness", "detector_score", "size_px", "yaw", "pitch", "roll", "age",
@@ -38,6 +40,8 @@ KNOWN: Final[Fields] = MappingProxyType(
         PERSON: FieldType.TEXT,
         VECTOR_NORM: FieldType.NUMBER,
         PROVENANCE: FieldType.TEXT,
+        CAPTION: FieldType.TEXT,
+        CAPTIONS: FieldType.TAGS,
         **{name: BUILT_IN[name] for name in TYPED},
     }
 )

@@ -22,9 +22,10 @@ from indexer.bulk.encoding import Chunk, attribute_keys, face_columns
 from indexer.bulk.ledger import FileInStore
 from indexer.bulk.schema import Layout
 from retrieval.errors import StoreConflictError
+from retrieval.store.captions import STATED, NewCaption, add_captions
 from retrieval.store.database import copy
 from retrieval.store.images import persons_named
-from retrieval.values import Collection, FaceIds
+from retrieval.values import Collection, FaceId, FaceIds
 
 VECTOR_COLUMNS: Final = ("face_id", "space_id", "data", "norm")
 ATTRIBUTES: Final = "attributes"
@@ -60,6 +61,11 @@ _CHANGE_VECTORS: Final = text("""
     SELECT face_id, space_id, data, norm FROM given_vector ORDER BY face_id
     ON CONFLICT (face_id, space_id) DO UPDATE SET data = excluded.data, norm = excluded.norm
     WHERE (vector.data, vector.norm) IS DISTINCT FROM (excluded.data, excluded.norm)
+""")
+
+_DROP_OTHERS: Final = text("""
+    DELETE FROM caption
+    WHERE face_id = ANY (:faces) AND provider = :provider AND id <> ALL (:kept)
 """)
 
 
@@ -105,6 +111,7 @@ def store_chunk(connection: Connection, chunk: Chunk, *, file: FileInStore, layo
     try:
         _insert(connection, rows.only(new), file=file, layout=layout)
         _change(connection, rows.only(~new), layout)
+        _caption(connection, rows, collection=file.collection)
     except (IntegrityError, WrappedIntegrityError) as cause:
         raise StoreConflictError from cause
     return len(chunk) - int(new.sum())
@@ -199,6 +206,19 @@ def _change(connection: Connection, rows: _Rows, layout: Layout) -> None:
     if changed := [name for name in columns if name not in KEPT and (name != ATTRIBUTES or keys)]:
         connection.execute(text(_change_faces(changed)), {"keys": keys} if keys else {})
     connection.execute(_CHANGE_VECTORS)
+
+
+def _caption(connection: Connection, rows: _Rows, *, collection: Collection) -> None:
+    """Let the faces have the stated captions of the file, and no others that were stated."""
+    lists = rows.chunk.captions
+    if lists is None:
+        return
+    owners = rows.faces[pc.list_parent_indices(lists).to_numpy()].tolist()
+    said = zip(owners, pc.list_flatten(lists).to_pylist(), strict=True)
+    captions = [NewCaption(face=FaceId(face), text=one) for face, one in said]
+    kept = add_captions(connection, captions, collection=collection)
+    named = {"faces": rows.faces.tolist(), "kept": kept, "provider": STATED}
+    connection.execute(_DROP_OTHERS, named)
 
 
 def _copy_into(connection: Connection, table: str, columns: Sequence[str], wire: pa.Array) -> None:

@@ -268,6 +268,65 @@ def test_importing_the_same_ids_again_writes_no_row(store: Store, tmp_path: Path
     assert asked(store, "SELECT count(*) FROM imported_file") == [(0,)]
 
 
+def test_captions_of_a_file_take_the_place_of_those_that_were_stated(
+    store: Store, tmp_path: Path
+) -> None:
+    def said() -> dict[str, list[str]]:
+        rows = asked(
+            store,
+            "SELECT external_id, array_agg(text ORDER BY text) FROM caption"
+            " JOIN face ON face.id = face_id GROUP BY external_id",
+        )
+        return {str(one): list(texts) for one, texts in rows}
+
+    first = written(
+        tmp_path / "1.parquet",
+        id=["a", "b", "c", "d"],
+        vector=vectors(4),
+        caption=[" a hat ", None, "12 34", "a beard"],
+        captions=[["a hat", "glasses"], ["smiling"], None, []],
+    )
+    report = put_in(store, first)
+    assert (report.rows, report.attributes) == (4, {})
+    assert said() == {"a": ["a hat", "glasses"], "b": ["smiling"], "d": ["a beard"]}
+    with store.writing() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO caption (collection_id, face_id, text, provider)"
+                " SELECT collection_id, id, 'made up', 'a model' FROM face WHERE external_id = 'a'"
+            )
+        )
+    numbers = asked(store, "SELECT id, xmin::text FROM caption ORDER BY id")
+    assert put_in(store, first).updated == 4
+    assert asked(store, "SELECT id, xmin::text FROM caption ORDER BY id") == numbers
+    second = written(
+        tmp_path / "2.parquet", id=["a", "b"], vector=vectors(2), captions=[["a hat"], None]
+    )
+    put_in(store, second)
+    assert said() == {"a": ["a hat", "made up"], "d": ["a beard"]}
+    put_in(store, written(tmp_path / "3.parquet", id=["a"], vector=vectors(1)))  # says nothing
+    assert said() == {"a": ["a hat", "made up"], "d": ["a beard"]}
+
+
+def test_captions_that_cannot_be_stored_refuse_their_row(store: Store, tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "in.parquet",
+        id=["a", "b", "c", "d"],
+        vector=vectors(4),
+        captions=[["x" * 9_000], [f"a{n}" for n in range(101)], ["a\0b"], ["fine"]],
+    )
+    report = put_in(store, path)
+    assert [(one.row, one.reason) for one in report.refused] == [
+        (0, "'captions' is longer than 8,192 bytes"),
+        (1, "'captions' holds more than 100 captions"),
+        (2, "'captions' holds a NUL character"),
+    ]
+    assert asked(store, "SELECT text FROM caption") == [("fine",)]
+    wrong = written(tmp_path / "wrong.parquet", vector=vectors(1), captions=[3], caption=[[1.5]])
+    with pytest.raises(SchemaMismatchError, match=r"'caption' is list<.*'captions' is int64"):
+        put_in(store, wrong)
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_of_rows_with_one_id_the_last_wins(store: Store, tmp_path: Path) -> None:
     lists = vectors(25)

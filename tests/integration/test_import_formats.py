@@ -92,8 +92,17 @@ def test_clip_retrieval_comes_in_part_by_part(store: Store, tmp_path: Path) -> N
     assert np.abs(stored(store).astype(float) - UNIT.astype(float)).max() < 2e-3
     assert faces(store, "attributes")[12:14] == [
         ({"image": "p12.jpg"},),
-        ({"image": "p13.jpg", "caption": "c13"},),
+        ({"image": "p13.jpg"},),
     ]
+    with store.reading() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT attributes ->> 'image' AS image, text, provider"
+                " FROM caption JOIN face ON face.id = face_id ORDER BY face_id"
+            )
+        ).all()
+    captioned = [n for n in range(25) if n != 12]
+    assert rows == [(f"p{n}.jpg", f"c{n}", "stated") for n in captioned]
     (tmp_path / "metadata" / "metadata_2.parquet").unlink()
     with pytest.raises(SchemaMismatchError, match="3 arrays in img_emb and 2 tables"):
         put_in(store, tmp_path, Format.CLIP_RETRIEVAL)
