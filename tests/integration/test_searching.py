@@ -18,6 +18,7 @@ from retrieval.composing import Composed, spread, weights
 from retrieval.errors import RefusedWordsError, UnknownNameError, UsageError
 from retrieval.explain import explained, text_of
 from retrieval.index.exact import cosines
+from retrieval.index.fitting import COUNTED
 from retrieval.search import Answer
 from retrieval.store import collections as tenants
 from retrieval.store.captions import NewCaption, add_caption_vectors, add_captions
@@ -375,6 +376,23 @@ def test_looks_are_measured_with_captions_and_captions_with_looks(
     assert of_captions is not None
     assert _all_among(of_looks, known.caption_vectors)
     assert _all_among(of_captions, unit_rows(known.looks[known.has_look]))
+
+
+def test_a_build_of_looks_measures_with_sentences_where_there_are_lists(
+    known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facedex = known.facedex
+    index = facedex.opened(facedex.holding(facedex.collection(), Kind.LOOKS))
+    looks = np.count_nonzero(known.has_look)
+    monkeypatch.setattr("facedex.searching.SENTENCES", 200)
+    pairs = []
+    for least in (100, 1_000):  # rows from which on there are lists
+        monkeypatch.setattr("retrieval.index.lists.LISTED_ROWS_MIN", least)
+        facedex.build_index(Kind.LOOKS)
+        index.refresh()
+        assert index.coding is not None
+        pairs.append(index.coding.rule.measured.pairs)
+    assert pairs == [COUNTED * (looks - 1) + COUNTED * looks, COUNTED * (looks - 1)]
 
 
 def test_looks_without_captions_are_measured_with_made_sentences(
