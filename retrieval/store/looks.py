@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Final, assert_never
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, exists, func, select, text
+from sqlalchemy import ColumnElement, Connection, Select, exists, func, select, text
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from retrieval.filters.tree import Filter
@@ -121,23 +121,8 @@ def lacking_pictures(
     count: int,
 ) -> list[LackingPicture]:
     """At most `count` pictures with a number above `after` that have faces to look at."""
-    in_order = aggregate_order_by(face.c.id, face.c.id)
-    statement = (
-        select(
-            image.c.id,
-            image.c.path,
-            image.c.member,
-            image.c.sha256,
-            func.array_agg(in_order).label("faces"),
-            func.array_agg(aggregate_order_by(face.c.landmarks, face.c.id)).label("landmarks"),
-        )
-        .select_from(FACES_WITH_PERSONS.join(image, image.c.id == face.c.image_id))
-        .where(*_conditions(collection, space, lacking, filter_), _seen(), image.c.id > after)
-        .group_by(image.c.id)
-        .order_by(image.c.id)
-        .limit(count)
-    )
-    return [_picture(row) for row in connection.execute(statement)]
+    page = _page(collection, space, lacking, filter_, after=after, count=count)
+    return [_picture(row) for row in connection.execute(page)]
 
 
 def add_looks(connection: Connection, looks: Sequence[Look], *, space: Space) -> None:
@@ -153,6 +138,35 @@ def add_looks(connection: Connection, looks: Sequence[Look], *, space: Space) ->
         halves = [np.ascontiguousarray(one.vector, dtype="<f2").tobytes() for one in looks]
         faces = [one.face for one in looks]
         connection.execute(_ADD_VECTORS, {"space": space.id, "faces": faces, "vectors": halves})
+
+
+def _page(
+    collection: Collection,
+    space: Space,
+    lacking: Lacking,
+    filter_: Filter | None,
+    *,
+    after: ImageId,
+    count: int,
+) -> Select[Any]:
+    in_order = aggregate_order_by(face.c.id, face.c.id)
+    return (
+        select(
+            image.c.id,
+            image.c.path,
+            image.c.member,
+            image.c.sha256,
+            func.array_agg(in_order).label("faces"),
+            func.array_agg(aggregate_order_by(face.c.landmarks, face.c.id)).label("landmarks"),
+        )
+        .select_from(FACES_WITH_PERSONS.join(image, image.c.id == face.c.image_id))
+        .where(*_conditions(collection, space, lacking, filter_), _seen())
+        # Said of both, so that neither of their indexes is read from its beginning.
+        .where(face.c.image_id > after, image.c.id > after)
+        .group_by(image.c.id)
+        .order_by(image.c.id)
+        .limit(count)
+    )
 
 
 def _conditions(

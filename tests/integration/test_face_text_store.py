@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
 
 from retrieval.store import collections as tenants
 from retrieval.store.database import Store
 from retrieval.store.faces import vector_of
 from retrieval.store.images import FaceFacts, add_images, fill_in
-from retrieval.values import Collection, FaceId, FaceReading, Space, SpaceId, unit_rows
+from retrieval.store.looks import Lacking, _page
+from retrieval.values import Collection, FaceId, FaceReading, ImageId, Space, SpaceId, unit_rows
 from tests.people import SPACE, faces_of, picture
 
 LOOKS = Space(
@@ -24,6 +26,16 @@ LOOKS = Space(
     commercial=True,
 )
 VECTOR = unit_rows(np.array([1.0, 2.0, 3.0, 4.0]))[0]
+MANY_IMAGES = text("""
+    INSERT INTO image (collection_id, sha256, path, bytes, width, height, format,
+                       captured_at_assumed_utc)
+    SELECT :collection, sha256(convert_to(CAST(i AS text), 'UTF8')), 'x', 1, 1, 1, 'JPEG', false
+    FROM generate_series(1, 20000) AS i
+""")
+A_FACE_EACH = text("""
+    INSERT INTO face (collection_id, image_id, landmarks, origin)
+    SELECT :collection, id, CAST(array_fill(0, ARRAY[10]) AS real[]), 'captured' FROM image
+""")
 
 
 def told(face: FaceReading, tags: dict[str, float] | None) -> FaceReading:
@@ -114,3 +126,27 @@ def test_tags_that_are_stated_later_stand_beside_given_ones(
         assert found.tags == tags
         if given is not None:
             assert found.provenance["tags"]["confidence"].keys() == set(given) - set(later or ())
+
+
+@pytest.mark.parametrize("lacking", Lacking)
+def test_a_page_of_pictures_to_look_at_is_read_by_index(store: Store, lacking: Lacking) -> None:
+    with store.writing() as connection:
+        collection = tenants.collection_or_new(connection, "many")
+        looks = tenants.space_or_new(connection, LOOKS)
+        of_it = {"collection": collection.id}
+        connection.execute(MANY_IMAGES, of_it)
+        connection.execute(A_FACE_EACH, of_it)
+        connection.execute(text("ANALYZE image, face, vector"))
+    page = _page(collection, looks, lacking, None, after=ImageId(10_000), count=100)
+    with store.reading() as connection:
+        compiled = page.compile(
+            dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+        )
+        explained = text("EXPLAIN " + str(compiled).replace(":", "\\:"))
+        plan = "\n".join(connection.scalars(explained))
+        pictures = connection.execute(page).all()
+    assert "Seq Scan on face" not in plan
+    assert "Seq Scan on image" not in plan
+    assert "Index Cond: (image_id > 10000)" in plan
+    assert "Index Cond: (id > 10000)" in plan or "Index Cond: ((id > 10000)" in plan, plan
+    assert len(pictures) == 100
