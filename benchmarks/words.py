@@ -25,13 +25,15 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from benchmarks.filtered.data import generator
 from facedex.handle import open_facedex
@@ -56,6 +58,7 @@ COUNT: Final = 10
 BOUND: Final = 1.645  # of the normal distribution, 95 % on one side
 FACES_A_PERSON: Final = 20
 PERSON_COUNT: Final = 5
+OTHERS_MIN: Final = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -248,15 +251,17 @@ def together(
 def person(chosen: argparse.Namespace) -> None:
     """The same person with a tag: shares of the best five of each probe, by weight."""
     with open_facedex(home=chosen.home, collection=chosen.collection) as facedex:
-        records = facedex.faces(limit=1_000_000)
         mine: dict[str, list[Any]] = {}
-        for record in records:
+        for record in facedex.faces(limit=1_000_000):
             if record.person is not None:
                 mine.setdefault(record.person, []).append(record)
-        probes = list(_probes(mine, chosen.tag))[: chosen.queries]
+        probes = [one for faces in mine.values() for one in _probes(faces, chosen.tag)]
+        say(persons=len({one.person for one in probes}), probes=len(probes), possible=fmean(
+            min(sum(_has(face, chosen.tag) for face in mine[one.person]) / PERSON_COUNT, 1.0)
+            for one in probes))  # fmt: skip
         for weight in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
-            same, tagged, both = [], [], []
-            for probe in probes:
+            shares = []
+            for probe in tqdm(probes, desc=f"weight {weight}", disable=None):
                 found = facedex.search(
                     facedex.probe_of_face(probe.face),
                     text=chosen.text,
@@ -265,28 +270,20 @@ def person(chosen: argparse.Namespace) -> None:
                     count=PERSON_COUNT,
                 )
                 hits = [hit.record for hit in found.hits[0]]
-                is_same = [hit.person == probe.person for hit in hits]
-                has_tag = [_has(hit, chosen.tag) for hit in hits]
-                same.append(np.mean(is_same))
-                tagged.append(np.mean(has_tag))
-                both.append(np.mean(np.logical_and(is_same, has_tag)))
-            say(
-                probes=len(probes),
-                text=chosen.text,
-                weight=weight,
-                same_person=float(np.mean(same)),
-                with_tag=float(np.mean(tagged)),
-                both=float(np.mean(both)),
-            )
+                same = np.array([hit.person == probe.person for hit in hits])
+                tagged = np.array([_has(hit, chosen.tag) for hit in hits])
+                shares.append((same.mean(), tagged.mean(), (same & tagged).mean()))
+            means = np.mean(shares, axis=0)
+            say(text=chosen.text, weight=weight, same_person=float(means[0]),
+                with_tag=float(means[1]), both=float(means[2]))  # fmt: skip
 
 
-def _probes(mine: dict[str, list[Any]], tag: str) -> Iterator[Any]:
-    """A face without the tag of everybody with five or more others, of which some have it."""
-    for faces in mine.values():
-        without = [face for face in faces if not _has(face, tag)]
-        having = len(faces) - len(without)
-        if len(faces) > PERSON_COUNT and having >= 2 and len(without) >= 2:
-            yield without[0]
+def _probes(faces: list[Any], tag: str) -> list[Any]:
+    """The faces without the tag of a person who has two others of either kind."""
+    without = [face for face in faces if not _has(face, tag)]
+    having = len(faces) - len(without)
+    enough = len(faces) > PERSON_COUNT and having >= OTHERS_MIN and len(without) >= OTHERS_MIN
+    return without if enough else []
 
 
 def _has(record: Any, tag: str) -> bool:
