@@ -45,8 +45,8 @@ def import_command(
     """Bring in ready-made vectors and attributes, in committed chunks.
 
     FILE has a column `vector`; `id` is kept as external_id and makes a second import an update;
-    image, box, landmarks, person, quality, captured_at, track and frame have their meaning; every
-    other column becomes an attribute of that name and type.
+    image, box, landmarks, person, quality, captured_at, track, frame, caption and captions have
+    their meaning; every other column becomes an attribute of that name and type.
     """
     from api.cli.progress import row_bar
     from indexer.bulk.formats import Format
