@@ -32,8 +32,9 @@ _INSERT: Final = text("""
     FROM unnest(CAST(:faces AS bigint[]), CAST(:texts AS text[]), CAST(:providers AS text[]))
         WITH ORDINALITY AS given (face, text, provider, place)
         JOIN face ON face.id = given.face AND face.collection_id = :collection
-    -- One order for all writers, so that two of them with the same captions never deadlock.
-    ORDER BY face.id, md5(given.text), place
+    -- Faces in one order for all writers, who take turns at each: two of them never deadlock.
+    ORDER BY face.id, place
+    FOR NO KEY UPDATE OF face
     ON CONFLICT (face_id, md5(text)) DO NOTHING
 """)
 _IDS: Final = text("""
@@ -118,7 +119,7 @@ def add_captions(
 def captions_of(
     connection: Connection, faces: Iterable[FaceId], *, collection: Collection
 ) -> dict[FaceId, list[Caption]]:
-    """The captions of these faces, by number; a face without one is left out."""
+    """The captions of these faces in the order they came; a face without one is left out."""
     chosen = tables.caption.c.face_id == func.any(list(faces))
     rows = connection.execute(_captions(collection).where(chosen).order_by(tables.caption.c.id))
     found: dict[FaceId, list[Caption]] = {}

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +141,30 @@ def test_a_sentence_is_stored_once_for_a_face_and_keeps_its_number(faces: TestGa
     with faces.store.reading() as connection:
         by_face = captions_of(connection, map(FaceId, (1, 2, 9)), collection=faces.collection)
         records = caption_records(connection, [first[1], again[1]], collection=faces.collection)
-    said = {face: [one.text for one in sorted(captions, key=lambda one: first.index(one.id))]
-            for face, captions in by_face.items()}  # fmt: skip
+    said = {face: [one.text for one in captions] for face, captions in by_face.items()}
     assert said == {1: ["a hat"], 2: ["a hat", "glasses"]}
     assert records == {
         first[1]: Caption(id=first[1], face=FaceId(1), text="a hat", provider="stated"),
         again[1]: Caption(id=again[1], face=FaceId(3), text="a hat", provider="stated"),
     }
+
+
+def test_writers_of_the_same_captions_in_any_order_do_not_stop_one_another(
+    faces: TestGallery,
+) -> None:
+    captions = [
+        (face, f"{word} {turn}") for turn in range(6) for face in (1, 2, 3) for word in WORDS
+    ]
+
+    def write(seed: int) -> list[CaptionId]:
+        mixed = random.Random(seed).sample(captions, len(captions))
+        ids = [one for part in range(6) for one in add(faces, *mixed[27 * part : 27 * part + 27])]
+        return [ids[mixed.index(one)] for one in captions]
+
+    with ThreadPoolExecutor(4) as threads:
+        told = list(threads.map(write, range(4)))
+    assert all(one == told[0] for one in told)
+    assert len(set(told[0])) == len(captions)
 
 
 def test_captions_may_be_as_long_as_any_text(faces: TestGallery) -> None:
