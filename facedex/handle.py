@@ -270,6 +270,7 @@ class Facedex:
         tenant = self.collection(request.collection)
         with self.store.writing() as connection:
             audit.record(connection, "import", tenant, rows=report.rows)
+        self.words.fill_captions(tenant)
         self.match_protected(tenant)
         self.maintain_index(tenant)
         return report

@@ -214,6 +214,53 @@ def test_captions_get_their_vectors_too(opened: Open, model: Path, pictures: Pat
 
 # --- tags -----------------------------------------------------------------------------------------
 
+def test_a_sample_is_of_the_pictures_that_are_there_and_of_captions_or_made_up_sentences(
+    opened: Open, pictures: Path
+) -> None:
+    with opened() as facedex:
+        facedex.ingest(all_of(pictures))
+        store, collection = facedex.store, facedex.collection()
+        (pictures / "one.tar").unlink()
+        seen = facedex.portrait(pictures / "six.jpg")
+        expected = [portrait(seen.decoded.pixels, face.detection.landmarks) for face in seen.faces]
+        found = sample_portraits(store, collection=collection)
+        np.testing.assert_array_equal(found, np.stack(expected))
+        made_up = sample_texts(store, collection=collection)
+        assert len(made_up) == SAMPLE_PICTURES
+        assert len(set(made_up)) > SAMPLE_PICTURES * 0.9
+        assert made_up == sample_texts(store, collection=collection)
+        face = facedex.faces()[0].face
+        said = [f"caption number {number}" for number in range(SAMPLE_PICTURES)]
+        with store.writing() as connection:
+            captions = [NewCaption(face=face, text=sentence) for sentence in said]
+            add_captions(connection, captions, collection=collection)
+        assert sample_texts(store, collection=collection) == said
+
+
+def test_captions_of_an_import_get_their_vectors_at_once(
+    opened: Open, model: Path, tmp_path: Path
+) -> None:
+    table = pa.table({"vector": [[1.0, 0.0], [0.0, 1.0]], "caption": ["a hat", "ein Hut"]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    request = ImportRequest(path=tmp_path / "in.parquet", collection="default", space="two@1")
+    with opened() as facedex:
+        facedex.create("default", demographics=False)
+        facedex.words.add_space("small@1", model)
+        facedex.import_file(request)
+        with facedex.store.reading() as connection:
+            rows = connection.execute(
+                text(
+                    "SELECT text, data FROM caption JOIN caption_vector ON caption_id = id"
+                    " ORDER BY face_id"
+                )
+            ).all()
+        assert [row.text for row in rows] == ["a hat", "ein Hut"]
+        found = np.array([np.frombuffer(row.data, "<f2") for row in rows])
+        expected = facedex.words.encoder().of_texts(["a hat", "ein Hut"])
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+        assert facedex.check(Kind.CAPTIONS).differences == ()
+
+
 
 def tags(facedex: Facedex, where: str | None = None) -> dict[FaceId, list[str] | None]:
     found = facedex.faces(where=where)
