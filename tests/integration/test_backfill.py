@@ -214,29 +214,6 @@ def test_captions_get_their_vectors_too(opened: Open, model: Path, pictures: Pat
 
 # --- tags -----------------------------------------------------------------------------------------
 
-def test_a_sample_is_of_the_pictures_that_are_there_and_of_captions_or_made_up_sentences(
-    opened: Open, pictures: Path
-) -> None:
-    with opened() as facedex:
-        facedex.ingest(all_of(pictures))
-        store, collection = facedex.store, facedex.collection()
-        (pictures / "one.tar").unlink()
-        seen = facedex.portrait(pictures / "six.jpg")
-        expected = [portrait(seen.decoded.pixels, face.detection.landmarks) for face in seen.faces]
-        found = sample_portraits(store, collection=collection)
-        np.testing.assert_array_equal(found, np.stack(expected))
-        made_up = sample_texts(store, collection=collection)
-        assert len(made_up) == SAMPLE_PICTURES
-        assert len(set(made_up)) > SAMPLE_PICTURES * 0.9
-        assert made_up == sample_texts(store, collection=collection)
-        face = facedex.faces()[0].face
-        said = [f"caption number {number}" for number in range(SAMPLE_PICTURES)]
-        with store.writing() as connection:
-            captions = [NewCaption(face=face, text=sentence) for sentence in said]
-            add_captions(connection, captions, collection=collection)
-        assert sample_texts(store, collection=collection) == said
-
-
 def test_captions_of_an_import_get_their_vectors_at_once(
     opened: Open, model: Path, tmp_path: Path
 ) -> None:
