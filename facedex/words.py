@@ -7,7 +7,7 @@ collection has at most one face-text space, beside the space of its identities.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from retrieval.models.face_text.folder import (
     folder_of,
     installed,
     models_of,
+    next_version,
     read_folder,
     require_licence,
 )
@@ -33,14 +34,16 @@ from retrieval.store import audit
 from retrieval.store import collections as tenants
 from retrieval.store.database import token
 from retrieval.store.looks import Lacking
-from retrieval.values import Collection, Space, Token, UnitRows
+from retrieval.values import Collection, Pixels, Space, Token, UnitRows
 
 if TYPE_CHECKING:
     from facedex.handle import Facedex
     from indexer.backfill import BackfillReport
     from indexer.enrolling import Portrait
+    from indexer.teaching import TeachingReport
 
 Progress = Callable[[int, int], None]  # done, of all
+SAMPLE_FACES_MIN: Final = 50  # fewer have no middle: that of 50 random directions is off by .14
 
 
 def _silent(_done: int, _of: int) -> None:
@@ -132,6 +135,9 @@ class Words:
     ) -> AddedSpace:
         """Give the collection the space of an open_clip model (its `local-dir:` schema).
 
+        The gap between faces and sentences is learned from the collection's first pictures, and
+        from its captions or sentences that are made up, where it has faces enough.
+
         Args:
             name: of the space, NAME@VERSION.
             source: the folder with its configuration and weights; it is copied into the home.
@@ -143,13 +149,12 @@ class Words:
             LicenceError: the use is commercial and the model is not said to be.
             UsageError: the name is another model's.
         """
-        from retrieval.models.face_text.open_clip import wrapped
+        from retrieval.models.face_text.open_clip import about_local, wrapped
 
         if self._facedex.settings.use == "commercial" and not commercial:
             raise LicenceError(f"say --commercial where the licence of {source} allows that use")
-        return self._add(
-            wrapped(source, space=name, licence=licence, commercial=commercial, models=self.models)
-        )
+        about = about_local(source, space=name, licence=licence, commercial=commercial)
+        return self._add(wrapped(source, about, models=self.models, sample=self._sample))
 
     def _add(self, folder: ModelFolder) -> AddedSpace:
         facedex = self._facedex
@@ -180,6 +185,47 @@ class Words:
                 f"the model {encoder.space.name} tells no tags: `facedex caption train` makes one"
             )
         return self._fill(Lacking.TAGS, where=where, progress=progress)
+
+    def train(
+        self,
+        name: str,
+        *,
+        where: str | None = None,
+        seed: int = 0,
+        progress: "Callable[[str, int, int], None]" = lambda *_: None,
+    ) -> "TeachingReport":
+        """Train a face-text model on what the collection says of its faces.
+
+        It lies in the home then, as the next version of its name; `add_space` lets it be used.
+
+        Args:
+            name: of the model, without a version.
+            where: the faces to learn from; None: all with a picture.
+            seed: of the division of people and the training.
+            progress: called with "picture" or "step", how many are done, and of all.
+
+        Raises:
+            UsageError: too few faces have a caption or attributes.
+            ModelUnavailableError: the extra `captions` is not installed.
+            LicenceError: the use is commercial and the network that is built on is not.
+        """
+        from indexer.teaching import Teaching
+        from retrieval.filters.parse import parse
+
+        facedex = self._facedex
+        tenant = facedex.collection()
+        filter_ = None if where is None else parse(where, facedex.fields(tenant))
+        report = Teaching(
+            facedex.store,
+            collection=tenant,
+            use=facedex.settings.use,
+            folder=facedex.settings.home / "training",
+            workers=facedex.workers,
+            progress=progress,
+        ).run(next_version(self.models, name), models=self.models, filter_=filter_, seed=seed)
+        with facedex.store.writing() as connection:
+            audit.record(connection, "caption train", tenant, faces=report.faces)
+        return report
 
     def fill_captions(self, collection: Collection, *, progress: Progress = _silent) -> int:
         """Give every caption its vector, where the collection's space has a model here."""
@@ -227,6 +273,17 @@ class Words:
         return [_told(one, by=encoder) for one in portraits], space
 
     # --- inside ------------------------------------------------------------------------------
+
+    def _sample(self) -> tuple[Pixels, list[str]] | None:
+        """Portraits and sentences of the collection; None: it has too few faces."""
+        from indexer.backfill import sample_portraits, sample_texts
+
+        tenant = self._facedex.collection_if_any()
+        if tenant is None:
+            return None
+        portraits = sample_portraits(self._facedex.store, collection=tenant)
+        texts = sample_texts(self._facedex.store, collection=tenant)
+        return (portraits, texts) if len(portraits) >= SAMPLE_FACES_MIN else None
 
     def _choice(self, collection: Collection, space: Space) -> ModelChoice:
         """The models of a collection with that of its face-text space, which is checked."""

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,8 +24,12 @@ from indexer.embedding import LookedAt, StoredPicture, UnreadImage, look_again, 
 from indexer.sources.pictures import Picture, Refused, read_bytes
 from indexer.sources.records import is_rec, list_records
 from indexer.sources.tars import list_tar
+from retrieval.align import PORTRAIT_SIDE_PX, portrait
+from retrieval.captions import grammar
+from retrieval.captions.vocabulary import ATTRIBUTES
 from retrieval.errors import RefusedImageError
 from retrieval.filters.tree import Filter
+from retrieval.image import decode
 from retrieval.models.choice import ModelChoice
 from retrieval.models.ports import FaceTextEncoder
 from retrieval.store.captions import (
@@ -41,12 +46,19 @@ from retrieval.store.looks import (
     count_lacking,
     lacking_pictures,
 )
-from retrieval.values import CaptionId, Collection, ImageId, Space
+from retrieval.values import CaptionId, Collection, ImageId, Pixels, Space, SpaceId
 
 PAGE_PICTURES: Final = 1_000  # asked for at once; an archive is listed once a page
 BATCH_PICTURES: Final = 32  # as in an ingest
 BATCH_BYTES: Final = 32 * 2**20
 CAPTIONS_AT_ONCE: Final = 256  # a third of a second of the encoder
+SAMPLE_PICTURES: Final = 256  # their faces' middle is known to a sixteenth of their spread
+SAMPLE_TEXTS: Final = 1_000
+PORTRAIT_SHAPE: Final = (PORTRAIT_SIDE_PX, PORTRAIT_SIDE_PX, 3)
+# In which nothing has a vector: what a model has yet to be tried on.
+_NO_SPACE: Final = Space(
+    id=SpaceId(0), name="", dimension=1, model_sha256=None, licence="", commercial=False
+)
 Progress = Callable[[int, int], None]  # done, of all
 
 
@@ -72,7 +84,7 @@ class BackfillReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Read:
+class ReadPicture:
     """A picture whose bytes are at hand."""
 
     stored: LackingPicture
@@ -89,7 +101,7 @@ class _Looking:
         return looking_pool(workers, choice=self.choice)
 
     def submit(
-        self, pool: ProcessPoolExecutor, pictures: Sequence[_Read]
+        self, pool: ProcessPoolExecutor, pictures: Sequence[ReadPicture]
     ) -> Future[list[LookedAt | UnreadImage]]:
         given = [
             StoredPicture(
@@ -151,7 +163,7 @@ class Backfill:
             seconds=time.perf_counter() - begun,
         )
 
-    def _read(self, lacking: Lacking, filter_: Filter | None) -> Iterator[_Read]:
+    def _read(self, lacking: Lacking, filter_: Filter | None) -> Iterator[ReadPicture]:
         """The pictures that can be read; the others become entries of the report."""
         after = ImageId(0)
         while True:
@@ -175,12 +187,12 @@ class Backfill:
                     yield one
 
     def _write(
-        self, batch: Batch[_Read], outcomes: Sequence[LookedAt | UnreadImage], *, of: int
+        self, batch: Batch[ReadPicture], outcomes: Sequence[LookedAt | UnreadImage], *, of: int
     ) -> None:
         looks: list[Look] = []
         for one, outcome in zip(batch.pictures, outcomes, strict=True):
             if isinstance(outcome, UnreadImage):
-                self._missing.append(_missing(one.stored, outcome.reason))
+                self._missing.append(missing(one.stored, outcome.reason))
                 continue
             self._pictures += 1
             looks += [
@@ -230,7 +242,52 @@ def fill_captions(
         progress(done, max(total, done))
 
 
-def contents_of(pictures: Iterable[LackingPicture]) -> Iterator[_Read | MissingPicture]:
+def sample_portraits(store: Store, *, collection: Collection) -> Pixels:
+    """Portraits of faces of the collection's first pictures, (n, 224, 224, 3)."""
+    found: list[Pixels] = []
+    for one in contents_of(_all_pictures(store, collection)):
+        if isinstance(one, ReadPicture):
+            with suppress(RefusedImageError):
+                pixels = decode(one.content).pixels
+                found += [portrait(pixels, points) for points in one.stored.landmarks.values()]
+    return np.stack(found) if found else np.empty((0, *PORTRAIT_SHAPE), np.uint8)
+
+
+def sample_texts(store: Store, *, collection: Collection) -> list[str]:
+    """Captions of the collection, or sentences of random attributes where it has too few."""
+    with store.reading() as connection:
+        captions = captions_without_vector(
+            connection,
+            collection=collection,
+            space=_NO_SPACE,
+            after=CaptionId(0),
+            count=SAMPLE_TEXTS,
+        )
+    if len(captions) >= SAMPLE_PICTURES:
+        return [caption.text for caption in captions]
+    random = np.random.default_rng(0)
+    tags = [attribute.tag for attribute in ATTRIBUTES]
+    chosen = (random.choice(len(tags), 4, replace=False) for _ in range(SAMPLE_PICTURES))
+    return [
+        grammar.captions({tags[place]: True for place in some}, seed=seed)[0]
+        for seed, some in enumerate(chosen)
+    ]
+
+
+def _all_pictures(store: Store, collection: Collection) -> list[LackingPicture]:
+    with store.reading() as connection:
+        return lacking_pictures(
+            connection,
+            collection=collection,
+            space=_NO_SPACE,
+            lacking=Lacking.VECTOR,
+            filter_=None,
+            after=ImageId(0),
+            count=SAMPLE_PICTURES,
+        )
+
+
+def contents_of(pictures: Iterable[LackingPicture]) -> Iterator[ReadPicture | MissingPicture]:
     """The bytes of stored pictures; one whose content is not what was stored is missing."""
     for place, group in groupby(pictures, key=lambda one: (one.path, one.member is None)):
         path, is_file = Path(os.fsdecode(place[0])), place[1]
@@ -241,7 +298,9 @@ def contents_of(pictures: Iterable[LackingPicture]) -> Iterator[_Read | MissingP
             yield from _in_archive(path, list(group))
 
 
-def _in_archive(path: Path, wanted: Sequence[LackingPicture]) -> Iterator[_Read | MissingPicture]:
+def _in_archive(
+    path: Path, wanted: Sequence[LackingPicture]
+) -> Iterator[ReadPicture | MissingPicture]:
     """The bytes of some pictures of one archive, which is listed once."""
     # A name may stand for several pictures of an archive: the content decides.
     by_name: dict[str | None, list[LackingPicture]] = {}
@@ -254,35 +313,36 @@ def _in_archive(path: Path, wanted: Sequence[LackingPicture]) -> Iterator[_Read 
             continue
         for one in list(by_name.get(entry.member, ())):
             found = _content(one, entry)
-            if isinstance(found, _Read):
+            if isinstance(found, ReadPicture):
                 by_name[entry.member].remove(one)
                 yield found
     for left in by_name.values():
-        yield from (_missing(one, reason) for one in left)
+        yield from (missing(one, reason) for one in left)
 
 
 def _listed(path: Path) -> Iterator[Picture | Refused]:
     return list_records(path) if is_rec(path.name) else list_tar(path, left_out=frozenset())
 
 
-def _content(stored: LackingPicture, picture: Picture) -> _Read | MissingPicture:
+def _content(stored: LackingPicture, picture: Picture) -> ReadPicture | MissingPicture:
     try:
         content = read_bytes(picture)
     except RefusedImageError as refusal:
-        return _missing(stored, str(refusal))
+        return missing(stored, str(refusal))
     if hashlib.sha256(content).digest() != stored.sha256:
-        return _missing(stored, "another picture lies there now")
-    return _Read(stored=stored, content=content)
+        return missing(stored, "another picture lies there now")
+    return ReadPicture(stored=stored, content=content)
 
 
-def _missing(stored: LackingPicture, reason: str) -> MissingPicture:
+def missing(stored: LackingPicture, reason: str) -> MissingPicture:
+    """The entry of a report for a picture that could not be looked at."""
     path = Path(os.fsdecode(stored.path))
     faces = len(stored.landmarks)
     return MissingPicture(path=path, member=stored.member, faces=faces, reason=reason)
 
 
-def _batches(pictures: Iterable[_Read]) -> Iterator[Batch[_Read]]:
-    waiting: list[_Read] = []
+def _batches(pictures: Iterable[ReadPicture]) -> Iterator[Batch[ReadPicture]]:
+    waiting: list[ReadPicture] = []
     weight = 0
     for one in pictures:
         if waiting and (weight + len(one.content) > BATCH_BYTES or len(waiting) == BATCH_PICTURES):

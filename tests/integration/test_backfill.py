@@ -14,7 +14,9 @@ import pytest
 from sqlalchemy import text
 
 from facedex.handle import Facedex, open_facedex
+from indexer.backfill import SAMPLE_PICTURES, sample_portraits, sample_texts
 from indexer.bulk.importing import ImportRequest
+from retrieval.align import portrait
 from retrieval.errors import (
     LicenceError,
     ModelUnavailableError,
@@ -212,7 +214,28 @@ def test_captions_get_their_vectors_too(opened: Open, model: Path, pictures: Pat
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-# --- tags -----------------------------------------------------------------------------------------
+def test_a_sample_is_of_the_pictures_that_are_there_and_of_captions_or_made_up_sentences(
+    opened: Open, pictures: Path
+) -> None:
+    with opened() as facedex:
+        facedex.ingest(all_of(pictures))
+        store, collection = facedex.store, facedex.collection()
+        (pictures / "one.tar").unlink()
+        seen = facedex.portrait(pictures / "six.jpg")
+        expected = [portrait(seen.decoded.pixels, face.detection.landmarks) for face in seen.faces]
+        found = sample_portraits(store, collection=collection)
+        np.testing.assert_array_equal(found, np.stack(expected))
+        made_up = sample_texts(store, collection=collection)
+        assert len(made_up) == SAMPLE_PICTURES
+        assert len(set(made_up)) > SAMPLE_PICTURES * 0.9
+        assert made_up == sample_texts(store, collection=collection)
+        face = facedex.faces()[0].face
+        said = [f"caption number {number}" for number in range(SAMPLE_PICTURES)]
+        with store.writing() as connection:
+            captions = [NewCaption(face=face, text=sentence) for sentence in said]
+            add_captions(connection, captions, collection=collection)
+        assert sample_texts(store, collection=collection) == said
+
 
 def test_captions_of_an_import_get_their_vectors_at_once(
     opened: Open, model: Path, tmp_path: Path
@@ -237,6 +260,8 @@ def test_captions_of_an_import_get_their_vectors_at_once(
         np.testing.assert_allclose(found, expected, atol=1e-3)
         assert facedex.check(Kind.CAPTIONS).differences == ()
 
+
+# --- tags -----------------------------------------------------------------------------------------
 
 
 def tags(facedex: Facedex, where: str | None = None) -> dict[FaceId, list[str] | None]:

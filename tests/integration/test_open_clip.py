@@ -21,6 +21,7 @@ from retrieval.models.face_text.open_clip import (
     ClipHeads,
     OpenClip,
     OpenClipEncoder,
+    about_local,
     open_local,
     wrapped,
 )
@@ -58,7 +59,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(source: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     models = tmp_path_factory.mktemp("models")
-    return wrapped(source, space="clip@1", licence=None, commercial=False, models=models)
+    about = about_local(source, space="clip@1", licence=None, commercial=False)
+    return wrapped(source, about, models=models, sample=lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -181,14 +183,33 @@ def test_weights_that_do_not_fit_their_configuration_are_refused(
     described["model_cfg"]["embed_dim"] = 128
     (tmp_path / "clip" / CONFIG_FILE).write_text(json.dumps(described))
     with pytest.raises(ModelUnavailableError, match="open_clip cannot open"):
-        wrapped(
-            tmp_path / "clip", space="x@1", licence=None, commercial=False, models=tmp_path / "m"
-        )
+        wrap(tmp_path / "clip", tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
 
-def wrap(source: Path, models: Path, *, space: str = "x@1") -> ModelFolder:
-    return wrapped(source, space=space, licence="MIT", commercial=True, models=models)
+@needs_open_clip
+def test_the_gap_is_learned_from_a_sample_and_the_same_files_are_the_same_model(
+    source: Path, library: OpenClip, tmp_path: Path
+) -> None:
+    pictures, texts = portraits(6), ["a man", "a woman in a hat", "a smiling child"]
+    about = about_local(source, space="x@1", licence="MIT", commercial=True)
+    made = wrapped(source, about, models=tmp_path, sample=lambda: (pictures, texts))
+    encoder = opened(made.path)
+    faces, sentences = faces_of(library, pictures), texts_of(library, texts)
+    found = encoder.of_faces(pictures).vectors
+    np.testing.assert_allclose(found, unit(faces - faces.mean(axis=0)), atol=1e-3)
+    found = encoder.of_texts(texts)
+    np.testing.assert_allclose(found, unit(sentences - sentences.mean(axis=0)), atol=1e-3)
+    # Another collection takes it as it is, whatever its faces are.
+    again = wrapped(source, about, models=tmp_path, sample=lambda: (pictures[:2], texts))
+    assert again.sha256 == made.sha256
+    with pytest.raises(UsageError, match="another version"):
+        wrap(source, tmp_path, licence="other")
+
+
+def wrap(source: Path, models: Path, *, licence: str = "MIT") -> ModelFolder:
+    about = about_local(source, space="x@1", licence=licence, commercial=True)
+    return wrapped(source, about, models=models, sample=lambda: None)
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ class ModelFolder:
     def checked(self, name: str) -> Path:
         """Where a file lies that its library opens itself; errors are those of `read`."""
         path = self.path / name
-        self._compare(name, _sha256_of(path))
+        self._compare(name, sha256_of(path))
         return path
 
     def _compare(self, name: str, sha256: str) -> None:
@@ -205,9 +205,18 @@ def require_licence(folder: ModelFolder, use: Use) -> None:
         )
 
 
+def sha256_of(path: Path) -> str:
+    """Of a file, in hex; ModelUnavailableError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as cause:
+        raise ModelUnavailableError(f"{path} cannot be read: {cause.strerror}") from cause
+
+
 def _describe(folder: Path, about: About) -> None:
     """Write model.json over the files that lie there, all of them on the disk."""
-    files = {path.name: _sha256_of(path) for path in sorted(folder.iterdir())}
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
     described = {"format": FORMAT, **asdict(about), "files": files}
     path = folder / MODEL_FILE
     path.write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -225,21 +234,13 @@ def _publish(staged: Path, place: Path) -> None:
         staged.rename(place)  # onto a folder that holds files it fails: nothing is replaced
     except OSError as cause:
         try:
-            same = read_folder(place).sha256 == _sha256_of(staged / MODEL_FILE)
+            same = read_folder(place).sha256 == sha256_of(staged / MODEL_FILE)
         except ModelUnavailableError:
             same = False
         if not same:
             raise UsageError(
                 f"{place} is there already and holds another model: take another version"
             ) from cause
-
-
-def _sha256_of(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as cause:
-        raise ModelUnavailableError(f"{path} cannot be read: {cause.strerror}") from cause
 
 
 def _checked_name(space: str) -> str:

@@ -12,8 +12,8 @@ import importlib.metadata
 import io
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile
@@ -28,10 +28,12 @@ from retrieval.models.face_text.folder import (
     About,
     ModelFolder,
     ModelKind,
+    folder_of,
     new_folder,
     read_folder,
+    sha256_of,
 )
-from retrieval.models.face_text.gap import corrected, no_gap
+from retrieval.models.face_text.gap import corrected, learned, no_gap
 from retrieval.models.ports import FaceTextReading
 from retrieval.models.session import Device
 from retrieval.values import Floats, Pixels, UnitRows, unit_rows
@@ -88,6 +90,37 @@ class OpenClip:
     network: Any  # torch.nn.Module in evaluation mode
     prepare: Any  # a PIL picture to a tensor
     tokenize: Any  # sentences to a tensor of tokens
+    device: Device
+
+    def faces(self, portraits: Pixels, *, dimension: int) -> UnitRows:
+        """Vectors of portraits, (n, d), the gap still in them."""
+        torch = torch_library()
+        rows = [np.empty((0, dimension), np.float32)]
+        for first in range(0, len(portraits), AT_ONCE):
+            few = portraits[first : first + AT_ONCE]
+            batch = torch.stack([self.prepare(Image.fromarray(one)) for one in few])
+            with torch.inference_mode():
+                found = self.network.encode_image(batch.to(str(self.device)))
+            rows.append(found.float().cpu().numpy())
+        return _units(np.concatenate(rows))
+
+    def texts(self, texts: Sequence[str], *, dimension: int) -> UnitRows:
+        """Vectors of sentences, (n, d), the gap still in them.
+
+        Raises:
+            LimitExceededError: a sentence has more than TEXT_BYTES_MAX bytes.
+        """
+        torch = torch_library()
+        rows = [np.empty((0, dimension), np.float32)]
+        readable = [text.encode("utf-8", "replace").decode() for text in texts]
+        for text in readable:
+            within(TEXT_BYTES_MAX, len(text.encode()), what="the size of a sentence in bytes")
+        for first in range(0, len(readable), AT_ONCE):
+            tokens = self.tokenize(readable[first : first + AT_ONCE])
+            with torch.inference_mode():
+                found = self.network.encode_text(tokens.to(str(self.device)))
+            rows.append(found.float().cpu().numpy())
+        return _units(np.concatenate(rows))
 
 
 class OpenClipEncoder:
@@ -106,38 +139,21 @@ class OpenClipEncoder:
         self.provenance = (folder.provenance,)
         self._heads = read_heads(folder)
         self.thresholds = self._heads.tag_thresholds
-        self._device = device
         self._clip = open_local(folder.path, device=device)
-        _torch().set_num_threads(threads)
+        torch_library().set_num_threads(threads)
 
     def of_faces(self, portraits: Pixels) -> FaceTextReading:
         """Vectors and tags of portraits (see `FaceTextEncoder`)."""
-        torch, clip, heads = _torch(), self._clip, self._heads
-        rows = [np.empty((0, self.space.dimension), np.float32)]
-        for first in range(0, len(portraits), AT_ONCE):
-            few = portraits[first : first + AT_ONCE]
-            batch = torch.stack([clip.prepare(Image.fromarray(one)) for one in few])
-            with torch.inference_mode():
-                found = clip.network.encode_image(batch.to(str(self._device)))
-            rows.append(found.float().cpu().numpy())
-        faces = _units(np.concatenate(rows))
+        heads = self._heads
+        faces = self._clip.faces(portraits, dimension=self.space.dimension)
         return FaceTextReading(
             vectors=corrected(faces, heads.gap_faces), tags=heads.tags, chances=heads.chances(faces)
         )
 
     def of_texts(self, texts: Sequence[str]) -> UnitRows:
         """Vectors of sentences (see `FaceTextEncoder`)."""
-        torch, clip = _torch(), self._clip
-        rows = [np.empty((0, self.space.dimension), np.float32)]
-        readable = [text.encode("utf-8", "replace").decode() for text in texts]
-        for text in readable:
-            within(TEXT_BYTES_MAX, len(text.encode()), what="the size of a sentence in bytes")
-        for first in range(0, len(readable), AT_ONCE):
-            tokens = clip.tokenize(readable[first : first + AT_ONCE])
-            with torch.inference_mode():
-                found = clip.network.encode_text(tokens.to(str(self._device)))
-            rows.append(found.float().cpu().numpy())
-        return corrected(_units(np.concatenate(rows)), self._heads.gap_texts)
+        rows = self._clip.texts(texts, dimension=self.space.dimension)
+        return corrected(rows, self._heads.gap_texts)
 
 
 def open_local(path: Path, *, device: Device) -> OpenClip:
@@ -147,7 +163,7 @@ def open_local(path: Path, *, device: Device) -> OpenClip:
         ModelUnavailableError: open_clip is not installed, or cannot open it.
         DeviceUnavailableError: the GPU was asked for and is not there.
     """
-    library, torch = _open_clip(), _torch()
+    library, torch = clip_library(), torch_library()
     if device is Device.CUDA and not torch.cuda.is_available():
         raise DeviceUnavailableError
     if not (path / WEIGHTS_FILE).is_file():
@@ -158,40 +174,79 @@ def open_local(path: Path, *, device: Device) -> OpenClip:
         tokenize = library.get_tokenizer(name)
     except Exception as cause:  # whatever a network of somebody else's making raises
         raise ModelUnavailableError(f"open_clip cannot open {path}: {cause}") from cause
-    return OpenClip(network=network.eval(), prepare=prepare, tokenize=tokenize)
+    return OpenClip(network=network.eval(), prepare=prepare, tokenize=tokenize, device=device)
 
 
 def wrapped(
-    source: Path, *, space: str, licence: str | None, commercial: bool, models: Path
+    source: Path,
+    about: About,
+    *,
+    models: Path,
+    sample: Callable[[], tuple[Pixels, Sequence[str]] | None],
 ) -> ModelFolder:
-    """Make a folder of open_clip a model of ours below `models`; nothing is learned.
+    """Make a folder of open_clip a model of ours below `models`.
+
+    One of that name that was made of the same files is taken as it is.
 
     Args:
         source: holds open_clip_config.json and open_clip_model.safetensors.
-        space: NAME@VERSION.
-        licence: of the weights; None: nobody said.
-        commercial: whether it allows commercial use.
+        about: what is said of it.
         models: where models lie.
+        sample: portraits and sentences that the gap is learned from; None: nothing is subtracted.
 
     Raises:
         ModelUnavailableError: the folder does not hold these files, or they do not fit together.
         UsageError: the name is no `NAME@VERSION`, or is another model's already.
     """
-    about = About(
+    if not (source / WEIGHTS_FILE).is_file():
+        raise ModelUnavailableError(f"{source} holds no {WEIGHTS_FILE}")
+    names = [
+        name for name in (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES) if (source / name).is_file()
+    ]
+    place = folder_of(models, about.space)
+    if place.is_dir() and _made_of(read_folder(place), source, names, about=about):
+        return read_folder(place)
+    clip = open_local(source, device=Device.CPU)  # what cannot be opened is no model
+    given = sample()
+    with new_folder(models, about) as folder:
+        for name in names:
+            shutil.copyfile(source / name, folder / name)
+        if given is not None:
+            portraits, texts = given
+            faces = clip.faces(portraits, dimension=about.dimension)
+            gap = learned(faces, clip.texts(texts, dimension=about.dimension))
+            replace(no_heads(about.dimension), gap_faces=gap.faces, gap_texts=gap.texts).write(
+                folder
+            )
+    return read_folder(place)
+
+
+def about_local(source: Path, *, space: str, licence: str | None, commercial: bool) -> About:
+    """What is known of a folder of open_clip.
+
+    Args:
+        source: holds open_clip_config.json.
+        space: NAME@VERSION.
+        licence: of the weights; None: nobody said.
+        commercial: whether it allows commercial use.
+
+    Raises:
+        ModelUnavailableError: there is no such file, or it cannot be read.
+    """
+    return About(
         kind=ModelKind.OPEN_CLIP,
         space=space,
         dimension=_dimension(source),
         licence=licence or LOCAL_LICENCE,
         commercial=commercial,
     )
-    if not (source / WEIGHTS_FILE).is_file():
-        raise ModelUnavailableError(f"{source} holds no {WEIGHTS_FILE}")
-    open_local(source, device=Device.CPU)  # what cannot be opened is no model
-    with new_folder(models, about) as folder:
-        for name in (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
-    return read_folder(models / space)
+
+
+def _made_of(folder: ModelFolder, source: Path, names: Sequence[str], *, about: About) -> bool:
+    """Whether a model of ours holds these files of a folder of open_clip."""
+    if folder.about != about or set(folder.files) - {HEADS_FILE} != set(names):
+        return False
+    return all(folder.files[name] == sha256_of(source / name) for name in names)
 
 
 def read_heads(folder: ModelFolder) -> ClipHeads:
@@ -202,15 +257,7 @@ def read_heads(folder: ModelFolder) -> ClipHeads:
     """
     dimension = folder.about.dimension
     if HEADS_FILE not in folder.files:
-        gap, none = no_gap(dimension), np.zeros(0, np.float32)
-        return ClipHeads(
-            gap_faces=gap.faces,
-            gap_texts=gap.texts,
-            tags=(),
-            tag_weights=np.zeros((dimension, 0), np.float32),
-            tag_bias=none,
-            tag_thresholds=none,
-        )
+        return no_heads(dimension)
     try:
         with np.load(io.BytesIO(folder.read(HEADS_FILE)), allow_pickle=False) as stored:
             arrays = {field.name: stored[field.name] for field in fields(ClipHeads)}
@@ -234,6 +281,19 @@ def read_heads(folder: ModelFolder) -> ClipHeads:
     return heads
 
 
+def no_heads(dimension: int) -> ClipHeads:
+    """The heads of a model over which nothing was learned: no gap, no tags."""
+    gap, none = no_gap(dimension), np.zeros(0, np.float32)
+    return ClipHeads(
+        gap_faces=gap.faces,
+        gap_texts=gap.texts,
+        tags=(),
+        tag_weights=np.zeros((dimension, 0), np.float32),
+        tag_bias=none,
+        tag_thresholds=none,
+    )
+
+
 def _dimension(source: Path) -> int:
     try:
         config = json.loads((source / CONFIG_FILE).read_text(encoding="utf-8"))
@@ -251,7 +311,8 @@ def _units(rows: Floats) -> UnitRows:
     return unit_rows(rows) if len(rows) else UnitRows(rows)
 
 
-def _torch() -> Any:
+def torch_library() -> Any:
+    """Torch, or ModelUnavailableError with what to install."""
     try:
         import torch
     except ImportError as cause:
@@ -259,9 +320,9 @@ def _torch() -> Any:
     return torch
 
 
-def _open_clip() -> Any:
+def clip_library() -> Any:
     """The library; it imports torchvision, whose compiled part may be one for CUDA."""
-    torch = _torch()
+    torch = torch_library()
     try:
         of_torch, of_vision = map(importlib.metadata.version, ("torch", "torchvision"))
         if of_torch.endswith("+cpu") and not of_vision.endswith("+cpu") and not _kept:
