@@ -2,7 +2,7 @@
 
     python -m benchmarks.captions roundtrip --file list_attr_celeba01.csv.zip
     python -m benchmarks.captions read --data ../shared/data
-    python -m benchmarks.captions lfw --data ../shared/data --trainer MODULE:FUNCTION --sheet DIR
+    python -m benchmarks.captions lfw --data ../shared/data --work DIR --sheet DIR
 
 `roundtrip` makes a full caption of each row of an attribute file and reads it again: what is not
 named counts as false. `read` reads sentences that others wrote: LFW's captions, against the labels
@@ -16,6 +16,7 @@ import importlib
 import io
 import json
 import tarfile
+import tempfile
 import time
 import zipfile
 from collections import Counter
@@ -145,7 +146,9 @@ def main() -> None:
     reading.add_argument("--data", type=Path, required=True)
     lfw = commands.add_parser("lfw")
     lfw.add_argument("--data", type=Path, required=True)
-    lfw.add_argument("--trainer", required=True, metavar="MODULE:FUNCTION")
+    lfw.add_argument("--trainer", metavar="MODULE:FUNCTION", help="Another than Facedex's own.")
+    lfw.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "facedex-lfw",
+                     help="Keeps what pictures show of themselves (800 MB).")  # fmt: skip
     lfw.add_argument("--splits", type=int, nargs="+", default=[0, 1, 2])
     lfw.add_argument("--sheet", type=Path, metavar="DIR", help="Of the first split.")
     chosen = parser.parse_args()
@@ -153,7 +156,10 @@ def main() -> None:
         "roundtrip": lambda: round_trip(chosen.file, denied=chosen.denied),
         "read": lambda: read_others(chosen.data),
         "lfw": lambda: frozen_test(
-            Lfw(chosen.data), trainer_named(chosen.trainer), chosen.splits, sheet=chosen.sheet
+            Lfw(chosen.data),
+            trainer_named(chosen.trainer) if chosen.trainer else own_trainer(chosen.work),
+            chosen.splits,
+            sheet=chosen.sheet,
         ),
     }
     for line in lines[chosen.command]():
@@ -249,6 +255,13 @@ def lfw_attributes(data: Path) -> dict[str, dict[str, bool]]:
         for image, flags in zip(images, truth.tolist(), strict=True):
             found[image] = found.get(image, {}) | dict(zip(tags, flags, strict=True))
     return found
+
+
+def own_trainer(work: Path) -> Trainer:
+    """The trainer of `facedex caption train`."""
+    from benchmarks.lfw_looks import Trainer as Own
+
+    return Own(work, lfw_attributes)
 
 
 def trainer_named(name: str) -> Trainer:

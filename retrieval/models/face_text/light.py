@@ -3,7 +3,15 @@
     portrait -> image.onnx -> features x (f,)     v = (x - image_mean) / image_scale
                                                   face: v @ image_weights + image_bias
                                                   tags: sigmoid(v @ tag_weights + tag_bias)
-    sentence -> encoder -> s (512,)               text: (s - text_mean) @ text_weights + text_bias
+    sentence -> encoder -> s (512,)               u = s - text_mean
+                                                  text: c @ concept_weights + u @ text_weights
+                                                        + text_bias
+
+Between sentences and faces stand concepts, the attributes that were taught: c says of each, from
+-1 to 1, whether the sentence claims it. Half of c is what a small network hears in the encoder's
+vector, in any of its languages, and half what the words say (captions/reading.py), in English. The
+few hundred thousand numbers of that network are learned from made-up sentences without pictures:
+faces are too few to learn a language from.
 
 Either vector is made of unit length, its kind's mean (gap_faces, gap_texts) is subtracted, and it
 is made of unit length again (gap.py). image.onnx has one input, (n, 3, side, side) float32, RGB
@@ -21,6 +29,7 @@ from zipfile import BadZipFile
 import cv2
 import numpy as np
 
+from retrieval.captions.grammar import attributes_of
 from retrieval.errors import ModelUnavailableError
 from retrieval.models import catalogue
 from retrieval.models.face_text.folder import ModelFolder
@@ -45,6 +54,13 @@ class LightHeads:
     image_weights: Floats  # (f, d)
     image_bias: Floats  # (d,)
     text_mean: Floats  # (512,)
+    concepts: tuple[str, ...]  # t tags, none where captions alone were taught
+    hidden_weights: Floats  # (512, h)
+    hidden_bias: Floats  # (h,)
+    heard_weights: Floats  # (h, t)
+    heard_direct: Floats  # (512, t)
+    heard_bias: Floats  # (t,)
+    concept_weights: Floats  # (t, d)
     text_weights: Floats  # (512, d)
     text_bias: Floats  # (d,)
     gap_faces: Floats  # (d,) mean of unit vectors of faces
@@ -66,10 +82,25 @@ class LightHeads:
         chances: Floats = (0.5 + 0.5 * np.tanh(raw / 2)).astype(np.float32)
         return chances
 
-    def texts(self, sentences: Floats) -> UnitRows:
-        """Vectors (n, d) of sentences as the encoder gives them, (n, 512)."""
-        raw = (sentences - self.text_mean) @ self.text_weights + self.text_bias
+    def texts(self, sentences: Floats, said: Floats) -> UnitRows:
+        """Vectors (n, d) of sentences.
+
+        Args:
+            sentences: (n, 512) as the encoder gives them.
+            said: (n, t) what their words say of the concepts (`claims`).
+        """
+        seen = sentences - self.text_mean
+        claimed = (self.heard(sentences) + said) / 2
+        raw = claimed @ self.concept_weights + seen @ self.text_weights + self.text_bias
         return corrected(unit_rows(raw), self.gap_texts)
+
+    def heard(self, sentences: Floats) -> Floats:
+        """What is heard of the concepts, (n, t), in sentences as the encoder gives them."""
+        seen = sentences - self.text_mean
+        hidden = seen @ self.hidden_weights + self.hidden_bias
+        hidden *= hidden > 0
+        heard = hidden @ self.heard_weights + seen @ self.heard_direct + self.heard_bias
+        return heard.astype(np.float32)
 
     def write(self, folder: Path) -> None:
         """Write them into the folder of a model."""
@@ -139,12 +170,24 @@ class LightEncoder:
         """Vectors of sentences (see `FaceTextEncoder`)."""
         if not texts:
             return UnitRows(np.empty((0, self.space.dimension), np.float32))
-        return self._heads.texts(self._sentences.encode(texts))
+        said = claims(texts, self._heads.concepts)
+        return self._heads.texts(self._sentences.encode(texts), said)
 
     @cached_property
     def _sentences(self) -> SentenceEncoder:
         # Those who only read pictures do without it: 1.5 s and 140 MB a process.
         return SentenceEncoder(threads=self._threads)
+
+
+def claims(texts: Sequence[str], concepts: Sequence[str]) -> Floats:
+    """What the words of sentences say of concepts, (n, t): 1 that it is so, -1 that it is not."""
+    said = np.zeros((len(texts), len(concepts)), np.float32)
+    places = {concept: place for place, concept in enumerate(concepts)}
+    for row, text in enumerate(texts):
+        for tag, truth in attributes_of(text).items():
+            if tag in places:
+                said[row, places[tag]] = 1.0 if truth else -1.0
+    return said
 
 
 def network_input(portraits: Pixels, side_px: int) -> Floats:
@@ -169,14 +212,23 @@ def read_heads(folder: ModelFolder) -> LightHeads:
             arrays = {field.name: stored[field.name] for field in fields(LightHeads)}
     except (ValueError, KeyError, OSError, EOFError, BadZipFile) as cause:
         raise ModelUnavailableError(f"{HEADS_FILE} of {folder.path} is unreadable") from cause
-    tags = tuple(str(tag) for tag in arrays.pop("tags"))
-    heads = LightHeads(tags=tags, **{n: a.astype(np.float32) for n, a in arrays.items()})
+    tags, concepts = (tuple(map(str, arrays.pop(name))) for name in ("tags", "concepts"))
+    heads = LightHeads(
+        tags=tags, concepts=concepts, **{n: a.astype(np.float32) for n, a in arrays.items()}
+    )
+    hidden = len(heads.hidden_bias)
     features, dimension = len(heads.image_mean), folder.about.dimension
     expected = {
         "image_scale": (features,),
         "image_weights": (features, dimension),
         "image_bias": (dimension,),
         "text_mean": (DIMENSION,),
+        "hidden_weights": (DIMENSION, hidden),
+        "hidden_bias": (hidden,),
+        "heard_weights": (hidden, len(concepts)),
+        "heard_direct": (DIMENSION, len(concepts)),
+        "heard_bias": (len(concepts),),
+        "concept_weights": (len(concepts), dimension),
         "text_weights": (DIMENSION, dimension),
         "text_bias": (dimension,),
         "gap_faces": (dimension,),
