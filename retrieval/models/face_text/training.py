@@ -40,6 +40,8 @@ DIRECTIONS_MAX: Final = 1_500
 WHITENING_FLOOR: Final = 1e-3  # of the largest variance, added to each
 EPOCHS: Final = 20
 BATCH: Final = 1_024
+BATCHES_MIN: Final = 4  # an epoch: few faces make small batches
+STEPS_MIN: Final = 200
 RATE: Final = 3e-3
 DECAY: Final = 0.05
 WARM_SHARE: Final = 0.15  # of the steps, while the rate rises
@@ -164,30 +166,11 @@ def _whitened(features: HalfRows) -> _Whitened:
 
 def _hearing(lessons: Lessons, *, dimension: int) -> LightHeads:
     """Heads that know what sentences say of concepts, and nothing of faces yet."""
-    t = torch_library()
     told = [one for one in (lessons.made_up, lessons.stated) if len(one.sentences)]
     sentences = np.concatenate([one.sentences for one in told])
-    said = t.from_numpy(np.concatenate([one.said for one in told]))
     mean: Floats = sentences.mean(axis=0, dtype=np.float64).astype(np.float32)
-    seen = t.from_numpy(sentences - mean)
-    scale = float(seen.std())
-    hidden = t.nn.Linear(SENTENCE_DIMENSION, HIDDEN)
-    heard = t.nn.Linear(HIDDEN, said.shape[1])
-    direct = t.nn.Linear(SENTENCE_DIMENSION, said.shape[1], bias=False)
-    t.nn.init.zeros_(heard.weight)
-    layers = t.nn.ModuleList([hidden, heard, direct])
-    steps = HEARING_EPOCHS * -(-len(seen) // HEARING_BATCH)
-    optimiser, schedule = _optimiser(layers, rate=HEARING_RATE, decay=HEARING_DECAY, steps=steps)
-    places = t.empty(0, dtype=t.long)
-    for _ in range(steps if said.shape[1] else 0):
-        if not len(places):
-            places = t.randperm(len(seen))
-        chosen, places = places[:HEARING_BATCH], places[HEARING_BATCH:]
-        given = seen[chosen] / scale
-        wrong = heard(t.relu(hidden(given))) + direct(given) - said[chosen]
-        _step(wrong.square().mean(), optimiser, schedule)
-    hidden_weights, hidden_bias = _arrays(hidden)
-    heard_weights, heard_bias = _arrays(heard)
+    said = np.concatenate([one.said for one in told])
+    heard = _heard(sentences - mean, said) if lessons.tags else _DEAF
     none = np.zeros(0, np.float32)
     return LightHeads(
         image_mean=none,
@@ -196,11 +179,7 @@ def _hearing(lessons: Lessons, *, dimension: int) -> LightHeads:
         image_bias=np.zeros(dimension, np.float32),
         text_mean=mean,
         concepts=lessons.tags,
-        hidden_weights=hidden_weights / scale,
-        hidden_bias=hidden_bias,
-        heard_weights=heard_weights,
-        heard_direct=_weights(direct) / scale,
-        heard_bias=heard_bias,
+        **heard._asdict(),
         concept_weights=np.zeros((len(lessons.tags), dimension), np.float32),
         text_weights=np.zeros((SENTENCE_DIMENSION, dimension), np.float32),
         text_bias=np.zeros(dimension, np.float32),
@@ -210,6 +189,58 @@ def _hearing(lessons: Lessons, *, dimension: int) -> LightHeads:
         tag_weights=np.zeros((0, 0), np.float32),
         tag_bias=none,
         tag_thresholds=none,
+    )
+
+
+class _Heard(NamedTuple):
+    """The network from centred sentences to concepts, by the names of `LightHeads`."""
+
+    hidden_weights: Floats
+    hidden_bias: Floats
+    heard_weights: Floats
+    heard_direct: Floats
+    heard_bias: Floats
+
+
+_NONE: Final[Floats] = np.zeros(0, np.float32)
+_DEAF: Final = _Heard(
+    hidden_weights=np.zeros((SENTENCE_DIMENSION, 0), np.float32),
+    hidden_bias=_NONE,
+    heard_weights=np.zeros((0, 0), np.float32),
+    heard_direct=np.zeros((SENTENCE_DIMENSION, 0), np.float32),
+    heard_bias=_NONE,
+)
+
+
+def _heard(sentences: Floats, claimed: Floats) -> _Heard:
+    """Learn to hear in centred sentences (s, 512) what they claim, (s, t)."""
+    t = torch_library()
+    said = t.from_numpy(claimed)
+    seen = t.from_numpy(sentences)
+    scale = float(seen.std())
+    hidden = t.nn.Linear(SENTENCE_DIMENSION, HIDDEN)
+    heard = t.nn.Linear(HIDDEN, said.shape[1])
+    direct = t.nn.Linear(SENTENCE_DIMENSION, said.shape[1], bias=False)
+    t.nn.init.zeros_(heard.weight)
+    layers = t.nn.ModuleList([hidden, heard, direct])
+    steps = HEARING_EPOCHS * -(-len(seen) // HEARING_BATCH)
+    optimiser, schedule = _optimiser(layers, rate=HEARING_RATE, decay=HEARING_DECAY, steps=steps)
+    places = t.empty(0, dtype=t.long)
+    for _ in range(steps):
+        if not len(places):
+            places = t.randperm(len(seen))
+        chosen, places = places[:HEARING_BATCH], places[HEARING_BATCH:]
+        given = seen[chosen] / scale
+        wrong = heard(t.relu(hidden(given))) + direct(given) - said[chosen]
+        _step(wrong.square().mean(), optimiser, schedule)
+    hidden_weights, hidden_bias = _arrays(hidden)
+    heard_weights, heard_bias = _arrays(heard)
+    return _Heard(
+        hidden_weights=hidden_weights / scale,
+        hidden_bias=hidden_bias,
+        heard_weights=heard_weights,
+        heard_direct=_weights(direct) / scale,
+        heard_bias=heard_bias,
     )
 
 
@@ -236,14 +267,14 @@ def _contrasted(
     t = torch_library()
     dimension = len(hearing.text_bias)
     face = t.nn.Linear(rows.shape[1], dimension)
-    concepts = t.nn.Linear(len(lessons.tags), dimension)
+    concepts = t.nn.Linear(max(1, len(lessons.tags)), dimension)  # none is one that is never said
     text = t.nn.Linear(SENTENCE_DIMENSION, dimension, bias=False)
     if not len(lessons.owners):
         t.nn.init.zeros_(text.weight)
     scale = t.nn.Parameter(t.tensor(float(np.log(FIRST_SCALE))))
     layers = t.nn.ModuleList([face, concepts, text])
-    batch = min(BATCH, len(taught))
-    steps = EPOCHS * (len(taught) // batch)
+    batch = min(BATCH, len(taught) // BATCHES_MIN)
+    steps = max(EPOCHS * (len(taught) // batch), STEPS_MIN)
     optimiser, schedule = _optimiser(layers, rate=RATE, decay=DECAY, steps=steps, also=[scale])
     loss_of, random = clip_library().ClipLoss(), np.random.default_rng(seed)
     captions = _Captions(lessons, hearing, random)
@@ -254,6 +285,8 @@ def _contrasted(
         chosen, places = places[:batch], places[batch:]
         claimed, seen = captions.drawn(chosen)
         looks = face(t.nn.functional.dropout(t.from_numpy(rows[chosen]), DROPPED))
+        if not lessons.tags:
+            claimed = np.zeros((len(chosen), 1), np.float32)
         words = concepts(t.from_numpy(claimed)) + text(t.from_numpy(seen))
         unit = t.nn.functional.normalize
         _step(
@@ -263,7 +296,7 @@ def _contrasted(
         )
         progress(step + 1, steps)
     concept_weights, text_bias = _arrays(concepts)
-    return _Lines(*_arrays(face), concept_weights, _weights(text), text_bias)
+    return _Lines(*_arrays(face), concept_weights[: len(lessons.tags)], _weights(text), text_bias)
 
 
 class _Captions:
@@ -345,6 +378,8 @@ def _attribute_heads(
     known = ~np.isnan(lessons.truth)
     enough = np.array([_enough(lessons.truth[part], known[part]) for part in (held, ~held)])
     told = np.flatnonzero(enough.all(axis=0))
+    if not len(told):
+        return (), np.empty((rows.shape[1], 0), np.float32), _NONE, _NONE
     truth, known = lessons.truth[:, told], known[:, told]
     scores = _ridge(rows, truth, known, ~held)
     fitted = [
