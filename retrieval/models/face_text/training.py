@@ -38,7 +38,7 @@ FACES_MIN: Final = 200  # below it nothing can be learned that holds for others
 SAMPLED: Final = 3_500  # faces that the directions of the features are learned from
 DIRECTIONS_MAX: Final = 1_500
 WHITENING_FLOOR: Final = 1e-3  # of the largest variance, added to each
-EPOCHS: Final = 20
+EPOCHS: Final = 30
 BATCH: Final = 1_024
 BATCHES_MIN: Final = 4  # an epoch: few faces make small batches
 STEPS_MIN: Final = 200
@@ -48,7 +48,6 @@ WARM_SHARE: Final = 0.15  # of the steps, while the rate rises
 DROPPED: Final = 0.4  # of the features in each step
 SAID_LEAST: Final = 0.15  # of the true attributes that a made-up caption says
 SAID_MOST: Final = 0.7
-DENIED: Final = 0.03  # of the others, that it denies
 STATED: Final = 0.5  # of the captions of a face that has both are those that came with it
 FIRST_SCALE: Final = 1 / 0.07  # CLIP's
 SCALE_MAX: Final = 100.0
@@ -318,7 +317,6 @@ class _Captions:
         said = random.uniform(SAID_LEAST, SAID_MOST, (len(faces), 1))
         chance = random.random(truth.shape)
         claimed = ((truth == 1) & (chance < said)).astype(np.float32)
-        claimed -= (truth == 0) & (chance < DENIED)
         seen = np.zeros((len(faces), SENTENCE_DIMENSION), np.float32)
         counts = self._first[faces + 1] - self._first[faces]
         unknown = ~(truth == 1).any(axis=1)
