@@ -56,7 +56,7 @@ SAMPLE_PICTURES: Final = 256  # their faces' middle is known to a sixteenth of t
 SAMPLE_TEXTS: Final = 1_000
 PORTRAIT_SHAPE: Final = (PORTRAIT_SIDE_PX, PORTRAIT_SIDE_PX, 3)
 # In which nothing has a vector: what a model has yet to be tried on.
-_NO_SPACE: Final = Space(
+NO_SPACE: Final = Space(
     id=SpaceId(0), name="", dimension=1, model_sha256=None, licence="", commercial=False
 )
 Progress = Callable[[int, int], None]  # done, of all
@@ -259,7 +259,7 @@ def sample_texts(store: Store, *, collection: Collection) -> list[str]:
         captions = captions_without_vector(
             connection,
             collection=collection,
-            space=_NO_SPACE,
+            space=NO_SPACE,
             after=CaptionId(0),
             count=SAMPLE_TEXTS,
         )
@@ -279,7 +279,7 @@ def _all_pictures(store: Store, collection: Collection) -> list[LackingPicture]:
         return lacking_pictures(
             connection,
             collection=collection,
-            space=_NO_SPACE,
+            space=NO_SPACE,
             lacking=Lacking.VECTOR,
             filter_=None,
             after=ImageId(0),

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from indexer.backfill import MissingPicture, ReadPicture, contents_of, missing
+from indexer.backfill import NO_SPACE, MissingPicture, ReadPicture, contents_of, missing
 from retrieval.align import CROP_SIDE_PX, portrait
 from retrieval.captions.grammar import captions
 from retrieval.captions.practice import practice
@@ -37,7 +37,7 @@ from retrieval.store.captions import Caption, captions_of
 from retrieval.store.database import Store
 from retrieval.store.faces import FaceRecord, face_records
 from retrieval.store.looks import Lacking, LackingPicture, count_lacking, lacking_pictures
-from retrieval.values import Collection, FaceId, Floats, HalfRows, ImageId, Space, SpaceId
+from retrieval.values import Collection, FaceId, Floats, HalfRows, ImageId
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -47,9 +47,6 @@ LEFT_OUT: Final = 0.2  # of the people, for the report
 ASKED_MAX: Final = 1_000  # faces of these people that captions are looked for among
 PEOPLE_MIN: Final = 20  # among them
 CAPTION_SHARE: Final = 0.45  # of the true attributes that a made-up caption of the report says
-_NOBODY: Final = Space(
-    id=SpaceId(0), name="", dimension=1, model_sha256=None, licence="", commercial=False
-)
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, of all
 
 
@@ -149,7 +146,7 @@ class Teaching:
         """The row of features of each face; those that lack one are looked at now."""
         with self._store.reading() as connection:
             total = count_lacking(
-                connection, collection=self._collection, space=_NOBODY, lacking=Lacking.VECTOR,
+                connection, collection=self._collection, space=NO_SPACE, lacking=Lacking.VECTOR,
                 filter_=filter_,
             ).pictures  # fmt: skip
         rows = self._kept.rows()
@@ -178,7 +175,7 @@ class Teaching:
                 page = lacking_pictures(
                     connection,
                     collection=self._collection,
-                    space=_NOBODY,
+                    space=NO_SPACE,
                     lacking=Lacking.VECTOR,
                     filter_=filter_,
                     after=after,
