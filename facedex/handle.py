@@ -159,6 +159,7 @@ class Facedex:
             audit.record(connection, "drop", tenant)
             written = token(connection)
         shutil.rmtree(self.settings.home / "snapshots" / str(tenant.id), ignore_errors=True)
+        shutil.rmtree(erasing.training_folder(self.settings.home, tenant.id), ignore_errors=True)
         return written
 
     def declare(self, attributes: Mapping[str, FieldType], *, collection: str) -> None:

@@ -209,6 +209,7 @@ class Words:
             ModelUnavailableError: the extra `captions` is not installed.
             LicenceError: the use is commercial and the network that is built on is not.
         """
+        from indexer.erasing import training_folder
         from indexer.teaching import Teaching
         from retrieval.filters.parse import parse
 
@@ -219,7 +220,7 @@ class Words:
             facedex.store,
             collection=tenant,
             use=facedex.settings.use,
-            folder=facedex.settings.home / "training",
+            folder=training_folder(facedex.settings.home, tenant.id),
             workers=facedex.workers,
             progress=progress,
         ).run(next_version(self.models, name), models=self.models, filter_=filter_, seed=seed)

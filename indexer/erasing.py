@@ -173,6 +173,8 @@ def _clean(store: Store, collection_id: CollectionId, *, home: Path) -> None:
         collection = collection_of_id(connection, collection_id)
     if not ids:
         return
+    # What was seen for training is kept face by face; it is seen again when it is needed.
+    shutil.rmtree(training_folder(home, collection_id), ignore_errors=True)
     folder = home / "snapshots" / str(collection_id)
     try:
         kept = [] if collection is None else _published_anew(store, collection, folder, home=home)
@@ -181,6 +183,11 @@ def _clean(store: Store, collection_id: CollectionId, *, home: Path) -> None:
         _note_clean(store, collection_id, ids, kept=[])
         raise
     _note_clean(store, collection_id, ids, kept=kept)
+
+
+def training_folder(home: Path, collection_id: CollectionId) -> Path:
+    """Where features of a collection's faces are kept between trainings (indexer/teaching.py)."""
+    return home / "training" / str(collection_id)
 
 
 def _published_anew(store: Store, collection: Collection, folder: Path, *, home: Path) -> list[str]:

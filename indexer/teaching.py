@@ -82,7 +82,7 @@ class Teaching:
             store: where the faces are.
             collection: whose.
             use: what the model is for.
-            folder: where features are kept between runs.
+            folder: where features are kept between runs; erasing a person empties it.
             workers: threads that look at pictures.
             progress: called after each step.
 
@@ -96,7 +96,7 @@ class Teaching:
         self._progress = progress
         self._base = identity_base(use)
         digest = hashlib.sha256(self._base.model).hexdigest()[:12]
-        self._kept = Kept(folder / f"{collection.id}-{digest}")
+        self._kept = Kept(folder / digest)
         self._missing: list[MissingPicture] = []
 
     def run(self, space: str, *, models: Path, filter_: Filter | None, seed: int) -> TeachingReport:

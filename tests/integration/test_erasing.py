@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from facedex.handle import Facedex, open_facedex
 from indexer.build import build
-from indexer.erasing import LEDGER, finish
+from indexer.erasing import LEDGER, finish, training_folder
 from indexer.originals import keep_original
 from retrieval.errors import FacedexError, UnknownNameError
 from retrieval.reader import Reader
@@ -167,6 +167,9 @@ def test_nothing_names_an_erased_person_or_its_faces(facedex: Facedex, place: Pa
     for kind in (Kind.FACES, *facedex.index_kinds()):  # of faces one is current and one is kept
         facedex.build_index(kind)
     assert all(vector in on_disk(place) for vector in vectors)
+    seen = training_folder(facedex.settings.home, facedex.collection().id)
+    seen.mkdir(parents=True)
+    (seen / "network.features").write_bytes(b"".join(vectors))
 
     facedex.people.erase(f"#{before.person.id}")
 
@@ -183,6 +186,7 @@ def test_nothing_names_an_erased_person_or_its_faces(facedex: Facedex, place: Pa
     assert kinds == ["undo", "reject", "rename"]
     assert images == [b"/pictures/2.jpg", b"/pictures/3.jpg", b"/pictures/6.jpg"]
     assert not any(vector in on_disk(place) for vector in vectors)
+    assert not seen.exists()
     assert len(snapshots(place)) == len(Kind)
     for event in (1, 5):
         with pytest.raises(UnknownNameError, match="Events of an erased person are gone"):
