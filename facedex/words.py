@@ -16,6 +16,7 @@ from retrieval.errors import (
     LicenceError,
     ModelUnavailableError,
     SpaceMismatchError,
+    UnknownNameError,
     UsageError,
 )
 from retrieval.models.choice import ModelChoice, load_face_text_model
@@ -106,8 +107,11 @@ class Words:
 
     def licence_notice(self) -> str | None:
         """What the owner of the model allows that reads new pictures; None: there is none."""
-        tenant = self._facedex.collection_if_any()
-        space = None if tenant is None else self.storing(tenant)[1]
+        try:
+            tenant = self._facedex.collection()
+        except UnknownNameError:  # pictures are about to make it
+            return None
+        space = self.storing(tenant)[1]
         return None if space is None else f"face-text model {space.name}: {space.licence}"
 
     # --- the space ---------------------------------------------------------------------------

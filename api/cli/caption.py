@@ -56,9 +56,9 @@ def train(
     """Train a face-text model on a collection's pictures, attributes and captions.
 
     Attributes are declared booleans or numbers (above zero is true) of names that CelebA or LFW
-    use, such as Eyeglasses, and gender. A fifth of the people are left out; the figures are theirs: each
-    caption is looked for among at most 1,000 faces. Needs the extra `captions`, and forgets nothing
-    when it is cut off: start it again.
+    use, such as Eyeglasses, and gender. A fifth of the people are left out; the figures are theirs:
+    each caption is looked for among at most 1,000 faces. Needs the extra `captions`, and forgets
+    nothing when it is cut off: start it again.
     """
     from api.cli.progress import row_bar
 

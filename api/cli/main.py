@@ -29,7 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "protected": ("protected", "Notice persons in whatever comes in, out of others' sight."),
     "collection": ("collections", "List, create, drop collections; declare attributes."),
     "space": ("space", "List spaces with their licences; let sentences find faces."),
-    "caption": ("caption", "Let a face-text model tell attributes of faces."),
+    "caption": ("caption", "Train a face-text model, and let it tell attributes of faces."),
     "index": ("index", "Build, show and verify the index."),
     "check": ("index", "Compare store and index."),
     "evaluate": ("evaluate", "Measure error rates on faces whose person is known."),
