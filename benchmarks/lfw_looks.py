@@ -22,7 +22,7 @@ from retrieval.models.choice import ModelChoice, load_models
 from retrieval.models.face_text.base import FEATURES, identity_base
 from retrieval.models.face_text.light import LightHeads, claims, network_input
 from retrieval.models.face_text.sentences import SentenceEncoder
-from retrieval.models.face_text.training import SENTENCES, Lessons, told, train
+from retrieval.models.face_text.training import SENTENCES, Lessons, heard_sentences, train
 from retrieval.models.ports import FaceTextReading
 from retrieval.models.session import Device, Session
 from retrieval.values import Floats, HalfRows, UnitRows
@@ -77,17 +77,11 @@ class Trainer:
             persons=people,
             tags=tags,
             truth=known,
-            stated=told([], concepts=tags, encoder=self._encoder),
+            stated=heard_sentences([], concepts=tags, encoder=self._encoder),
             owners=np.empty(0, np.int64),
-            made_up=told(sentences, concepts=tags, encoder=self._encoder),
+            made_up=heard_sentences(sentences, concepts=tags, encoder=self._encoder),
         )
-        with tqdm(desc="training", unit="step", disable=None) as bar:
-
-            def progress(done: int, of: int) -> None:
-                bar.total = of
-                bar.update(done - bar.n)
-
-            heads = train(lessons, progress=progress)
+        heads = train(lessons)
         return Looks(heads, features, rows, self._encoder)
 
     @cached_property

@@ -206,10 +206,13 @@ class Words:
             name: of the model, without a version.
             where: the faces to learn from; None: all with a picture.
             seed: of the division of people and the training.
-            progress: called with "picture" or "step", how many are done, and of all.
+            progress: called with "picture", "sentence", "lesson" (of what sentences say) or "step",
+                how many are done, and of all.
 
         Raises:
-            UsageError: too few faces have a caption or attributes.
+            UsageError: too few faces have a caption or attributes, or the name is none.
+            LimitExceededError: there are more than TAUGHT_FACES_MAX faces; say which with `where`.
+            StoreConflictError: another training of the collection is running.
             ModelUnavailableError: the extra `captions` is not installed.
             LicenceError: the use is commercial and the network that is built on is not.
         """
@@ -220,14 +223,16 @@ class Words:
         facedex = self._facedex
         tenant = facedex.collection()
         filter_ = None if where is None else parse(where, facedex.fields(tenant))
-        report = Teaching(
+        space = next_version(self.models, name)  # before anything that takes long
+        teaching = Teaching(
             facedex.store,
             collection=tenant,
             use=facedex.settings.use,
             folder=training_folder(facedex.settings.home, tenant.id),
             workers=facedex.workers,
             progress=progress,
-        ).run(next_version(self.models, name), models=self.models, filter_=filter_, seed=seed)
+        )
+        report = teaching.run(space, models=self.models, filter_=filter_, seed=seed)
         with facedex.store.writing() as connection:
             audit.record(connection, "caption train", tenant, faces=report.faces)
         return report

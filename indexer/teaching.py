@@ -1,15 +1,17 @@
 """A face-text model of a collection's own: its pictures, attributes and captions become heads.
 
-Pictures are looked at again by the frozen network (retrieval/models/face_text/base.py), and what it
-gives is kept in a file below FACEDEX_HOME/training: a run that was cut off goes on there, and the
-next training of the same pictures needs no pictures. A fifth of the people are left out of the
-lessons, and the report tells how well words find their faces.
+Pictures are looked at again by the frozen network (retrieval/models/face_text/base.py), and what
+it gives is kept in a file below FACEDEX_HOME/training until the model is there: a run that was cut
+off goes on where it stopped. A fifth of the people are left out of the lessons, and the report
+tells how well words find their faces.
 """
 
+import fcntl
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,15 +24,22 @@ from retrieval.align import CROP_SIDE_PX, portrait
 from retrieval.captions.grammar import captions
 from retrieval.captions.practice import practice
 from retrieval.captions.vocabulary import ATTRIBUTES, attributes_of_row
-from retrieval.errors import RefusedImageError, UsageError
+from retrieval.errors import RefusedImageError, StoreConflictError, UsageError
 from retrieval.evaluation.captions import CaptionsReport, auc, rank_captions
 from retrieval.filters.tree import Filter
 from retrieval.image import decode
+from retrieval.limits import TAUGHT_FACES_MAX, within
 from retrieval.models.face_text.base import FEATURES, identity_base
 from retrieval.models.face_text.folder import About, ModelFolder, ModelKind, new_folder, read_folder
 from retrieval.models.face_text.light import IMAGE_FILE, LightHeads, claims, network_input
 from retrieval.models.face_text.sentences import SentenceEncoder
-from retrieval.models.face_text.training import DIMENSION, SENTENCES, Lessons, told, train
+from retrieval.models.face_text.training import (
+    DIMENSION,
+    SENTENCES,
+    Lessons,
+    heard_sentences,
+    train,
+)
 from retrieval.models.session import Device, Session
 from retrieval.settings import Use
 from retrieval.store.captions import Caption, captions_of
@@ -94,9 +103,8 @@ class Teaching:
         self._collection = collection
         self._workers = workers
         self._progress = progress
+        self._folder = folder
         self._base = identity_base(use)
-        digest = hashlib.sha256(self._base.model).hexdigest()[:12]
-        self._kept = Kept(folder / digest)
         self._missing: list[MissingPicture] = []
 
     def run(self, space: str, *, models: Path, filter_: Filter | None, seed: int) -> TeachingReport:
@@ -110,17 +118,29 @@ class Teaching:
 
         Raises:
             UsageError: too few faces have a caption or attributes, or the name is taken.
-            ModelUnavailableError: the extra `captions` is not installed.
+            StoreConflictError: another training of the collection runs, or somebody was erased.
+            LimitExceededError: there are more than TAUGHT_FACES_MAX faces; say which.
         """
-        faces = self._looked_at(filter_)
-        known = self._known(faces)
+        kept = Kept(self._folder / hashlib.sha256(self._base.model).hexdigest()[:12])
+        with closing(kept):
+            try:
+                report = self._taught(kept, space, models=models, filter_=filter_, seed=seed)
+            except FileNotFoundError as cause:
+                raise StoreConflictError(
+                    "what was kept for the training was removed, as when a person is erased:"
+                    " start it again"
+                ) from cause
+            kept.forget()
+        return report
+
+    def _taught(
+        self, kept: "Kept", space: str, *, models: Path, filter_: Filter | None, seed: int
+    ) -> TeachingReport:
+        known = self._known(self._looked_at(kept, filter_), kept)
         encoder = SentenceEncoder(threads=1)
         held = _held(known.persons, seed=seed)
-        heads = train(
-            _lessons(known.without(held), encoder, seed=seed),
-            seed=seed,
-            progress=lambda done, of: self._progress("step", done, of),
-        )
+        lessons = _lessons(known.without(held), encoder, seed=seed, progress=self._progress)
+        heads = train(lessons, seed=seed, progress=self._progress)
         weights = self._base.weights.provenance
         about = About(
             kind=ModelKind.LIGHT,
@@ -142,14 +162,15 @@ class Teaching:
             tags=_told_apart(known, held, heads),
         )
 
-    def _looked_at(self, filter_: Filter | None) -> dict[FaceId, int]:
+    def _looked_at(self, kept: "Kept", filter_: Filter | None) -> dict[FaceId, int]:
         """The row of features of each face; those that lack one are looked at now."""
         with self._store.reading() as connection:
-            total = count_lacking(
+            there = count_lacking(
                 connection, collection=self._collection, space=NO_SPACE, lacking=Lacking.VECTOR,
                 filter_=filter_,
-            ).pictures  # fmt: skip
-        rows = self._kept.rows()
+            )  # fmt: skip
+        within(TAUGHT_FACES_MAX, there.faces, what="the number of faces to learn from")
+        rows = kept.rows()
         wanted: dict[FaceId, int] = {}
         session = Session(self._base.model, threads=1, device=Device.CPU)
         done = 0
@@ -160,12 +181,12 @@ class Teaching:
                     if isinstance(seen, MissingPicture):
                         self._missing.append(seen)
                     else:
-                        rows |= self._kept.add(seen)
+                        rows |= kept.add(seen)
                 wanted |= {
                     face: rows[face] for one in page for face in one.landmarks if face in rows
                 }
                 done += len(page)
-                self._progress("picture", done, max(done, total))
+                self._progress("picture", done, max(done, there.pictures))
         return wanted
 
     def _pages(self, filter_: Filter | None) -> Iterator[list[LackingPicture]]:
@@ -186,7 +207,7 @@ class Teaching:
             after = page[-1].image
             yield page
 
-    def _known(self, rows: Mapping[FaceId, int]) -> "Known":
+    def _known(self, rows: Mapping[FaceId, int], features: "Kept") -> "Known":
         """What the store says of these faces."""
         faces = sorted(rows)
         with self._store.reading() as connection:
@@ -198,19 +219,31 @@ class Teaching:
         return _known(
             [records[face] for face in kept],
             [said.get(face, []) for face in kept],
-            self._kept.features()[[rows[face] for face in kept]],
+            features.features()[[rows[face] for face in kept]],
         )
 
 
 class Kept:
-    """Features of faces on the disk: two files that grow together."""
+    """Features of faces on the disk: two files that grow together, in one process at a time."""
 
     def __init__(self, stem: Path) -> None:
-        """Open what an earlier run left; what it had half written is cut off."""
+        """Open what an earlier run left; what it had half written is cut off.
+
+        Raises:
+            StoreConflictError: another training of these faces is running.
+        """
         stem.parent.mkdir(parents=True, exist_ok=True)
         self._faces, self._features = stem.with_suffix(".faces"), stem.with_suffix(".features")
         for path in (self._faces, self._features):
             path.touch()
+        self._lock = self._faces.open("rb")  # held until it is closed
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as cause:
+            self._lock.close()
+            raise StoreConflictError(
+                "this collection is learned from at the moment: wait until that training ends"
+            ) from cause
         whole = min(self._faces.stat().st_size // 8, self._features.stat().st_size // _ROW_BYTES)
         for path, size in ((self._faces, 8), (self._features, _ROW_BYTES)):
             with path.open("r+b") as file:
@@ -234,6 +267,15 @@ class Kept:
         with self._faces.open("ab") as file:
             file.write(np.array(list(seen), "<i8").tobytes())
         return {face: first + place for place, face in enumerate(seen)}
+
+    def close(self) -> None:
+        """Let another training have them."""
+        self._lock.close()
+
+    def forget(self) -> None:
+        """Remove them: they are as biometric as vectors, and the model is there."""
+        for path in (self._faces, self._features):
+            path.unlink(missing_ok=True)
 
 
 _ROW_BYTES: Final = 2 * FEATURES
@@ -287,7 +329,7 @@ def _held(persons: Ints, *, seed: int) -> Flags:
     return held
 
 
-def _lessons(known: Known, encoder: SentenceEncoder, *, seed: int) -> Lessons:
+def _lessons(known: Known, encoder: SentenceEncoder, *, seed: int, progress: Progress) -> Lessons:
     stated = [caption for some in known.captions for caption in some]
     owners = np.repeat(np.arange(len(known.captions)), [len(some) for some in known.captions])
     sentences = practice(known.tags, known.truth, count=SENTENCES, seed=seed)
@@ -296,9 +338,9 @@ def _lessons(known: Known, encoder: SentenceEncoder, *, seed: int) -> Lessons:
         persons=known.persons,
         tags=known.tags,
         truth=known.truth,
-        stated=told(stated, concepts=known.tags, encoder=encoder),
+        stated=heard_sentences(stated, concepts=known.tags, encoder=encoder),
         owners=owners,
-        made_up=told(sentences, concepts=known.tags, encoder=encoder),
+        made_up=heard_sentences(sentences, concepts=known.tags, encoder=encoder, progress=progress),
     )
 
 

@@ -13,6 +13,7 @@ IMAGE_PIXELS_MAX: Final = (
 SIDECAR_BYTES_MAX: Final = 2**20  # JSON or caption beside a picture in a shard; both stay in memory
 IMAGE_SIDE_MIN_PX: Final = 16  # below it no detector sees a face
 FACES_PER_IMAGE_MAX: Final = 1_000  # a stadium; more means that the detector fires on noise
+TAUGHT_FACES_MAX: Final = 30_000  # of one training: its features take 6 GB in memory, twice
 VECTOR_DIMENSION_MAX: Final = 4_096  # beyond it a float16 row leaves its 8 KiB page
 VECTOR_LENGTH_MIN: Final = 1e-6  # a shorter vector points nowhere
 COUNT_MAX: Final = 10_000  # neighbours asked for in one question

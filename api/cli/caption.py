@@ -1,7 +1,8 @@
 """`facedex caption`: training a face-text model, and what it says of faces."""
 
+from contextlib import ExitStack
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,6 +20,8 @@ from api.cli.space import emit_filled
 
 if TYPE_CHECKING:
     from indexer.teaching import TeachingReport
+
+STAGES: Final = ("picture", "sentence", "lesson", "step")  # of a training
 
 
 @click.group(
@@ -56,16 +59,16 @@ def train(
     """Train a face-text model on a collection's pictures, attributes and captions.
 
     Attributes are declared booleans or numbers (above zero is true) of names that CelebA or LFW
-    use, such as Eyeglasses, and gender. A fifth of the people are left out; the figures are theirs:
-    each caption is looked for among at most 1,000 faces. Needs the extra `captions`, and forgets
-    nothing when it is cut off: start it again.
+    use, such as Eyeglasses, and gender; at most 30,000 faces. A fifth of the people are left out;
+    the figures are theirs: each caption is looked for among at most 1,000 faces. Needs the extra
+    `captions`. Cut off, it goes on where it stopped when it is started again.
     """
     from api.cli.progress import row_bar
 
     with session.facedex(collection=collection, workers=workers) as facedex:
         note(facedex.licence_notice())
-        with row_bar("picture") as pictures, row_bar("step") as steps:
-            bars = {"picture": pictures, "step": steps}
+        with ExitStack() as stack:
+            bars = {what: stack.enter_context(row_bar(what)) for what in STAGES}
             report = facedex.words.train(
                 name,
                 where=where,

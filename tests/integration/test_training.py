@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from retrieval.captions.practice import practice
-from retrieval.errors import LicenceError, UsageError
+from retrieval.errors import UsageError
 from retrieval.evaluation.captions import auc, rank_captions
 from retrieval.models.face_text.light import claims
 from retrieval.models.face_text.sentences import SentenceEncoder
-from retrieval.models.face_text.training import Lessons, told, train
+from retrieval.models.face_text.training import Lessons, heard_sentences, train
 from retrieval.models.session import Device, Session
 
 pytest.importorskip("torch", reason="training needs the extra `captions`", exc_type=ImportError)
@@ -45,9 +45,9 @@ def lessons(planted, encoder):
         persons=np.arange(TAUGHT) // 3,
         tags=TAGS,
         truth=truth[:TAUGHT],
-        stated=told([], concepts=TAGS, encoder=encoder),
+        stated=heard_sentences([], concepts=TAGS, encoder=encoder),
         owners=np.empty(0, np.int64),
-        made_up=told(sentences, concepts=TAGS, encoder=encoder),
+        made_up=heard_sentences(sentences, concepts=TAGS, encoder=encoder),
     )
 
 
@@ -109,9 +109,9 @@ def test_captions_alone_teach_without_any_attribute(lessons, planted, encoder):
         lessons,
         tags=(),
         truth=np.empty((TAUGHT, 0), np.float32),
-        stated=told([text for text, _ in pairs], concepts=(), encoder=encoder),
+        stated=heard_sentences([text for text, _ in pairs], concepts=(), encoder=encoder),
         owners=np.array([owner for _, owner in pairs]),
-        made_up=told([], concepts=(), encoder=encoder),
+        made_up=heard_sentences([], concepts=(), encoder=encoder),
     )
     made = train(alone, dimension=32)
     assert made.tags == made.concepts == ()
@@ -155,10 +155,3 @@ def test_the_base_network_gives_the_inner_maps_of_the_identity_network():
     whole = Session(model.SerializeToString(), threads=1, device=Device.CPU)
     expected = whole.run((shown - 127.5) / 127.5)[1].reshape(-1)
     assert np.allclose(found[0, -len(expected) :], expected, atol=1e-4)
-
-
-def test_the_base_network_is_refused_for_commercial_use():
-    from retrieval.models.face_text.base import identity_base
-
-    with pytest.raises(LicenceError, match="commercially"):
-        identity_base("commercial")

@@ -54,15 +54,15 @@ def identity_base(use: Use) -> Base:
         LicenceError: the use is commercial: the network is for research.
         ModelUnavailableError: its weights or the package onnx are not installed.
     """
-    try:
-        import onnx
-    except ImportError as cause:
-        raise ModelUnavailableError(_EXTRA) from cause
     if use == "commercial":
         raise LicenceError(
             f"{catalogue.W600K_MBF.name}, which face-text models are built on, may not be used"
             " commercially: give a model of your own with `facedex space add`"
         )
+    try:
+        import onnx
+    except ImportError as cause:
+        raise ModelUnavailableError(_EXTRA) from cause
     weights = catalogue.read_known(catalogue.W600K_MBF)
     model = onnx.load_from_string(weights.model)
     graph = model.graph

@@ -121,10 +121,14 @@ def folder_of(models: Path, space: str) -> Path:
 
 
 def next_version(models: Path, name: str) -> str:
-    """The space name for one more version of a model: the first is NAME@1."""
+    """The space name for one more version of a model: the first is NAME@1.
+
+    Raises:
+        UsageError: the name cannot be that of a model.
+    """
     versions = (path.name.removeprefix(f"{name}@") for path in models.glob(f"{name}@*"))
     taken = [int(version) for version in versions if version.isdecimal()]
-    return f"{name}@{max(taken, default=0) + 1}"
+    return _checked_name(f"{name}@{max(taken, default=0) + 1}")
 
 
 def model_folders(models: Path) -> list[Path]:

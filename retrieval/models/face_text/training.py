@@ -31,7 +31,7 @@ from retrieval.values import Floats, HalfRows, unit_rows
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-Progress = Callable[[int, int], None]  # done, of all
+Progress = Callable[[str, int, int], None]  # what is done, how much of it, of all
 
 DIMENSION: Final = 256
 FACES_MIN: Final = 200  # below it nothing can be learned that holds for others
@@ -52,6 +52,7 @@ STATED: Final = 0.5  # of the captions of a face that has both are those that ca
 FIRST_SCALE: Final = 1 / 0.07  # CLIP's
 SCALE_MAX: Final = 100.0
 SENTENCES: Final = 32_000  # made-up ones: two minutes of the encoder
+SENTENCES_AT_ONCE: Final = 2_048
 HIDDEN: Final = 512
 HEARING_EPOCHS: Final = 40
 HEARING_BATCH: Final = 512
@@ -116,7 +117,7 @@ def train(
         )
     torch_library().manual_seed(seed)
     whitened = _whitened(lessons.features)
-    blank = _hearing(lessons, dimension=dimension)
+    blank = _hearing(lessons, dimension=dimension, progress=progress)
     lines = _contrasted(whitened.rows, lessons, blank, taught, seed=seed, progress=progress)
     tags, tag_weights, tag_bias, thresholds = _attribute_heads(whitened.rows, lessons, seed=seed)
     heads = replace(
@@ -163,13 +164,13 @@ def _whitened(features: HalfRows) -> _Whitened:
     )
 
 
-def _hearing(lessons: Lessons, *, dimension: int) -> LightHeads:
+def _hearing(lessons: Lessons, *, dimension: int, progress: Progress) -> LightHeads:
     """Heads that know what sentences say of concepts, and nothing of faces yet."""
     told = [one for one in (lessons.made_up, lessons.stated) if len(one.sentences)]
     sentences = np.concatenate([one.sentences for one in told])
     mean: Floats = sentences.mean(axis=0, dtype=np.float64).astype(np.float32)
     said = np.concatenate([one.said for one in told])
-    heard = _heard(sentences - mean, said) if lessons.tags else _DEAF
+    heard = _heard(sentences - mean, said, progress=progress) if lessons.tags else _DEAF
     none = np.zeros(0, np.float32)
     return LightHeads(
         image_mean=none,
@@ -211,7 +212,7 @@ _DEAF: Final = _Heard(
 )
 
 
-def _heard(sentences: Floats, claimed: Floats) -> _Heard:
+def _heard(sentences: Floats, claimed: Floats, *, progress: Progress) -> _Heard:
     """Learn to hear in centred sentences (s, 512) what they claim, (s, t)."""
     t = torch_library()
     said = t.from_numpy(claimed)
@@ -225,13 +226,14 @@ def _heard(sentences: Floats, claimed: Floats) -> _Heard:
     steps = HEARING_EPOCHS * -(-len(seen) // HEARING_BATCH)
     optimiser, schedule = _optimiser(layers, rate=HEARING_RATE, decay=HEARING_DECAY, steps=steps)
     places = t.empty(0, dtype=t.long)
-    for _ in range(steps):
+    for step in range(steps):
         if not len(places):
             places = t.randperm(len(seen))
         chosen, places = places[:HEARING_BATCH], places[HEARING_BATCH:]
         given = seen[chosen] / scale
         wrong = heard(t.relu(hidden(given))) + direct(given) - said[chosen]
         _step(wrong.square().mean(), optimiser, schedule)
+        progress("lesson", step + 1, steps)
     hidden_weights, hidden_bias = _arrays(hidden)
     heard_weights, heard_bias = _arrays(heard)
     return _Heard(
@@ -293,7 +295,7 @@ def _contrasted(
             optimiser,
             schedule,
         )
-        progress(step + 1, steps)
+        progress("step", step + 1, steps)
     concept_weights, text_bias = _arrays(concepts)
     return _Lines(*_arrays(face), concept_weights[: len(lessons.tags)], _weights(text), text_bias)
 
@@ -440,6 +442,17 @@ def _chances(scores: Floats, truth: Floats) -> tuple[float, float, float]:
     return float(curve[0]), float(curve[1]), float(1 / (1 + np.exp(-(curve[0] * last + curve[1]))))
 
 
-def told(texts: Sequence[str], *, concepts: Sequence[str], encoder: SentenceEncoder) -> Told:
+def heard_sentences(
+    texts: Sequence[str],
+    *,
+    concepts: Sequence[str],
+    encoder: SentenceEncoder,
+    progress: Progress = lambda *_: None,
+) -> Told:
     """Sentences as training takes them."""
-    return Told(sentences=encoder.encode(texts), said=claims(texts, concepts))
+    rows = [np.empty((0, SENTENCE_DIMENSION), np.float32)]
+    for begin in range(0, len(texts), SENTENCES_AT_ONCE):
+        some = texts[begin : begin + SENTENCES_AT_ONCE]
+        rows.append(encoder.encode(some))
+        progress("sentence", begin + len(some), len(texts))
+    return Told(sentences=np.concatenate(rows), said=claims(texts, concepts))
