@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from retrieval.models.face_text.open_clip import CONFIG_FILE, WEIGHTS_FILE, _open_clip
+from retrieval.models.face_text.open_clip import CONFIG_FILE, WEIGHTS_FILE, clip_library
 
 DIMENSION = 256
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
@@ -48,7 +48,7 @@ PREPARATION = {
 
 def build(folder: Path, *, seed: int = 0) -> None:
     """Write such a model into a folder, made where it is not there."""
-    library = _open_clip()
+    library = clip_library()
     import safetensors.torch
     import torch
 

@@ -8,15 +8,13 @@ are searched for words as well, the two rankings are fused.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from random import Random
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from retrieval.captions.grammar import captions
 from retrieval.captions.policy import policy_of
+from retrieval.captions.practice import made_sentences
 from retrieval.captions.strict import strict
-from retrieval.captions.vocabulary import ATTRIBUTES, FEMALE, MALE
 from retrieval.composing import (
     Composed,
     Part,
@@ -67,8 +65,6 @@ RANKED_MIN: Final = 100  # places of rankings that are fused; later ones would a
 SENTENCES: Final = 1_280  # that an index of looks is measured with
 FACE, TEXT = "identity", "text"  # how the parts of a composed question are called
 KINDS: Final = {FACE: Kind.FACES, TEXT: Kind.LOOKS}
-_SHARES: Final = (1.0, 0.45, 0.2)  # of somebody's attributes that a sentence names
-_TRUE: Final = 0.2  # of all attributes are true of somebody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,17 +403,6 @@ class _Search:
                 views, self.vectors.values(), shares, self.indexes.values(), strict=True
             )
         ]
-
-
-def made_sentences(count: int) -> list[str]:
-    """Captions of nobody, always the same: of random attributes, full and partial."""
-    random = Random(0)  # noqa: S311  (no secret)
-    sentences = []
-    for seed in range(count):
-        true = {one.tag: random.random() < _TRUE for one in ATTRIBUTES}
-        true[MALE] = not true[FEMALE]
-        sentences += captions(true, seed=seed, share=random.choice(_SHARES))
-    return sentences
 
 
 def _conditions(asking: Asking) -> tuple[str | None, Asking]:

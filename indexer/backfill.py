@@ -25,8 +25,7 @@ from indexer.sources.pictures import Picture, Refused, read_bytes
 from indexer.sources.records import is_rec, list_records
 from indexer.sources.tars import list_tar
 from retrieval.align import PORTRAIT_SIDE_PX, portrait
-from retrieval.captions import grammar
-from retrieval.captions.vocabulary import ATTRIBUTES
+from retrieval.captions.practice import made_sentences
 from retrieval.errors import RefusedImageError
 from retrieval.filters.tree import Filter
 from retrieval.image import decode
@@ -254,7 +253,7 @@ def sample_portraits(store: Store, *, collection: Collection) -> Pixels:
 
 
 def sample_texts(store: Store, *, collection: Collection) -> list[str]:
-    """Captions of the collection, or sentences of random attributes where it has too few."""
+    """Captions of the collection, or made-up sentences where it has too few."""
     with store.reading() as connection:
         captions = captions_without_vector(
             connection,
@@ -265,13 +264,7 @@ def sample_texts(store: Store, *, collection: Collection) -> list[str]:
         )
     if len(captions) >= SAMPLE_PICTURES:
         return [caption.text for caption in captions]
-    random = np.random.default_rng(0)
-    tags = [attribute.tag for attribute in ATTRIBUTES]
-    chosen = (random.choice(len(tags), 4, replace=False) for _ in range(SAMPLE_PICTURES))
-    return [
-        grammar.captions({tags[place]: True for place in some}, seed=seed)[0]
-        for seed, some in enumerate(chosen)
-    ]
+    return made_sentences(SAMPLE_PICTURES)
 
 
 def _all_pictures(store: Store, collection: Collection) -> list[LackingPicture]:

@@ -1,8 +1,10 @@
-"""Made-up sentences about nobody, to learn from what sentences say of attributes.
+"""Made-up sentences about nobody.
 
-Long ones say a share of what is true of somebody, so that attributes come together as they do in
-life. Short ones say one to three attributes whatever: those that are rare are heard as often, and
-a question is rarely longer.
+`practice` makes those that a training learns from what sentences say of attributes. Long ones say a
+share of what is true of somebody, so that attributes come together as they do in life. Short ones
+say one to three attributes whatever: those that are rare are heard as often, and a question is
+rarely longer. `made_sentences` makes those that stand for a collection's captions where it has
+none: to measure an index with, or the gap between faces and sentences.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.captions.grammar import captions
-from retrieval.captions.vocabulary import FEMALE, MALE
+from retrieval.captions.vocabulary import ATTRIBUTES, FEMALE, MALE
 
 Truth = npt.NDArray[np.float32]
 
@@ -21,6 +23,19 @@ LONG_SHARE: Final = 0.75  # of the sentences
 SHARES: Final = (0.15, 0.35, 0.6)  # of the true attributes that long ones say
 DENIED: Final = (0, 0, 0, 1)
 SHORT_ATTRIBUTES: Final = (1, 1, 2, 2, 3)
+SAID: Final = (1.0, 0.45, 0.2)  # of somebody's attributes that one of `made_sentences` names
+TRUE: Final = 0.2  # of all attributes are true of somebody
+
+
+def made_sentences(count: int) -> list[str]:
+    """Captions of nobody, always the same: of random attributes, full and partial."""
+    random = Random(0)  # noqa: S311  (no secret)
+    sentences = []
+    for seed in range(count):
+        true = {one.tag: random.random() < TRUE for one in ATTRIBUTES}
+        true[MALE] = not true[FEMALE]
+        sentences += captions(true, seed=seed, share=random.choice(SAID))
+    return sentences
 
 
 def practice(tags: Sequence[str], truth: Truth, *, count: int, seed: int) -> list[str]:

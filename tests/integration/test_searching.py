@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from facedex.handle import Facedex, open_facedex
-from facedex.searching import DENIED, Asking, Hit, made_sentences
+from facedex.searching import DENIED, Asking, Hit
+from retrieval.captions.practice import made_sentences
 from retrieval.composing import Composed, spread, weights
 from retrieval.errors import RefusedWordsError, UnknownNameError, UsageError
 from retrieval.explain import explained, text_of

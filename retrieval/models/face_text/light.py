@@ -18,13 +18,11 @@ is made of unit length again (gap.py). image.onnx has one input, (n, 3, side, si
 from 0 to 255 (whatever it subtracts or divides by is part of it), and gives (n, f) first.
 """
 
-import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Final
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -32,6 +30,12 @@ import numpy as np
 from retrieval.captions.grammar import attributes_of
 from retrieval.errors import ModelUnavailableError
 from retrieval.models import catalogue
+from retrieval.models.face_text.arrays import (
+    logistic,
+    read_arrays,
+    require_shapes,
+    write_arrays,
+)
 from retrieval.models.face_text.folder import ModelFolder
 from retrieval.models.face_text.gap import corrected
 from retrieval.models.face_text.sentences import DIMENSION, SentenceEncoder
@@ -78,9 +82,7 @@ class LightHeads:
     def chances(self, features: Floats) -> Floats:
         """The chance of each tag, (n, a), of features (n, f)."""
         raw = self._standardised(features) @ self.tag_weights + self.tag_bias
-        # The tanh form of the logistic function does not overflow.
-        chances: Floats = (0.5 + 0.5 * np.tanh(raw / 2)).astype(np.float32)
-        return chances
+        return logistic(raw)
 
     def texts(self, sentences: Floats, said: Floats) -> UnitRows:
         """Vectors (n, d) of sentences.
@@ -104,8 +106,7 @@ class LightHeads:
 
     def write(self, folder: Path) -> None:
         """Write them into the folder of a model."""
-        arrays = {name: np.asarray(value) for name, value in asdict(self).items()}
-        np.savez(folder / HEADS_FILE, **arrays)  # type: ignore[arg-type]
+        write_arrays(self, folder / HEADS_FILE)
 
     def _standardised(self, features: Floats) -> Floats:
         standardised: Floats = (features - self.image_mean) / self.image_scale
@@ -206,19 +207,11 @@ def read_heads(folder: ModelFolder) -> LightHeads:
     Raises:
         ModelUnavailableError: the file is missing, damaged, or its arrays do not fit together.
     """
-    content = folder.read(HEADS_FILE)
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {field.name: stored[field.name] for field in fields(LightHeads)}
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as cause:
-        raise ModelUnavailableError(f"{HEADS_FILE} of {folder.path} is unreadable") from cause
-    tags, concepts = (tuple(map(str, arrays.pop(name))) for name in ("tags", "concepts"))
-    heads = LightHeads(
-        tags=tags, concepts=concepts, **{n: a.astype(np.float32) for n, a in arrays.items()}
-    )
-    hidden = len(heads.hidden_bias)
+    arrays = read_arrays(folder, HEADS_FILE, [field.name for field in fields(LightHeads)])
+    heads = LightHeads(**arrays)
+    tags, concepts, hidden = heads.tags, heads.concepts, len(heads.hidden_bias)
     features, dimension = len(heads.image_mean), folder.about.dimension
-    expected = {
+    shapes = {
         "image_scale": (features,),
         "image_weights": (features, dimension),
         "image_bias": (dimension,),
@@ -237,12 +230,7 @@ def read_heads(folder: ModelFolder) -> LightHeads:
         "tag_bias": (len(tags),),
         "tag_thresholds": (len(tags),),
     }
-    for name, shape in expected.items():
-        found: Floats = getattr(heads, name)
-        if found.shape != shape:
-            raise ModelUnavailableError(
-                f"{name} in {HEADS_FILE} of {folder.path} is {found.shape}, not {shape}"
-            )
+    require_shapes(heads, shapes, folder=folder, file=HEADS_FILE)
     return heads
 
 

@@ -9,14 +9,12 @@ pickle runs whatever its author wrote. Everything of torch is imported when a mo
 """
 
 import importlib.metadata
-import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -24,6 +22,12 @@ from PIL import Image
 from retrieval.errors import DeviceUnavailableError, ModelUnavailableError, UsageError
 from retrieval.limits import TEXT_BYTES_MAX, VECTOR_DIMENSION_MAX, within
 from retrieval.models.catalogue import LOCAL_LICENCE
+from retrieval.models.face_text.arrays import (
+    logistic,
+    read_arrays,
+    require_shapes,
+    write_arrays,
+)
 from retrieval.models.face_text.folder import (
     About,
     ModelFolder,
@@ -73,14 +77,11 @@ class ClipHeads:
     def chances(self, faces: UnitRows) -> Floats:
         """The chance of each tag, (n, a), of unit vectors (n, d) with their gap."""
         raw = faces @ self.tag_weights + self.tag_bias
-        # The tanh form of the logistic function does not overflow.
-        chances: Floats = (0.5 + 0.5 * np.tanh(raw / 2)).astype(np.float32)
-        return chances
+        return logistic(raw)
 
     def write(self, folder: Path) -> None:
         """Write them into the folder of a model."""
-        arrays = {name: np.asarray(value) for name, value in asdict(self).items()}
-        np.savez(folder / HEADS_FILE, **arrays)  # type: ignore[arg-type]
+        write_arrays(self, folder / HEADS_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,26 +259,18 @@ def read_heads(folder: ModelFolder) -> ClipHeads:
     dimension = folder.about.dimension
     if HEADS_FILE not in folder.files:
         return no_heads(dimension)
-    try:
-        with np.load(io.BytesIO(folder.read(HEADS_FILE)), allow_pickle=False) as stored:
-            arrays = {field.name: stored[field.name] for field in fields(ClipHeads)}
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as cause:
-        raise ModelUnavailableError(f"{HEADS_FILE} of {folder.path} is unreadable") from cause
-    tags = tuple(str(tag) for tag in arrays.pop("tags"))
-    heads = ClipHeads(tags=tags, **{n: a.astype(np.float32) for n, a in arrays.items()})
-    expected = {
+    heads = ClipHeads(
+        **read_arrays(folder, HEADS_FILE, [field.name for field in fields(ClipHeads)])
+    )
+    tags = heads.tags
+    shapes = {
         "gap_faces": (dimension,),
         "gap_texts": (dimension,),
         "tag_weights": (dimension, len(tags)),
         "tag_bias": (len(tags),),
         "tag_thresholds": (len(tags),),
     }
-    for name, shape in expected.items():
-        found: Floats = getattr(heads, name)
-        if found.shape != shape:
-            raise ModelUnavailableError(
-                f"{name} in {HEADS_FILE} of {folder.path} is {found.shape}, not {shape}"
-            )
+    require_shapes(heads, shapes, folder=folder, file=HEADS_FILE)
     return heads
 
 
