@@ -16,6 +16,9 @@ The stages, in the order in which a picture passes them:
     plan       plan.py                    how to answer, and why; pure
     search     search.py                  the answer
     compose    composing.py               the answer where two indexes are asked at once
+    graph      graph/                     the nearest faces of every face
+    group      clusters/                  which faces belong together
+    curate     curation/                  what to keep of a data set
     evaluate   evaluation/                error rates on faces whose person is known
     read       reader.py                  `Index`: a view that follows the store
 

@@ -1,0 +1,1 @@
+"""Which faces belong together: from edges between faces to groups. Pure; no store, no index."""

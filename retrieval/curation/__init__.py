@@ -1,0 +1,5 @@
+"""What to keep of a collection: decisions, without the store and without pixels.
+
+`hashes.py` and `duplicates.py` say which pictures, faces or persons are one, and which of them to
+keep; `duplicates_page.py` shows that to people.
+"""
