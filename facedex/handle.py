@@ -55,6 +55,7 @@ from retrieval.values import (
 # A question about faces loads no network, no codec of pictures, nothing of the write path: the
 # methods that need those import them (0.7 s of 1.3 s).
 if TYPE_CHECKING:
+    from facedex.duplicates import Duplicates
     from facedex.evaluation import Evaluation
     from facedex.probes import Probes
     from facedex.protected import Protected
@@ -159,7 +160,8 @@ class Facedex:
             audit.record(connection, "drop", tenant)
             written = token(connection)
         shutil.rmtree(self.settings.home / "snapshots" / str(tenant.id), ignore_errors=True)
-        shutil.rmtree(erasing.training_folder(self.settings.home, tenant.id), ignore_errors=True)
+        for folder_of in (erasing.training_folder, erasing.likeness_folder):
+            shutil.rmtree(folder_of(self.settings.home, tenant.id), ignore_errors=True)
         return written
 
     def declare(self, attributes: Mapping[str, FieldType], *, collection: str) -> None:
@@ -399,6 +401,13 @@ class Facedex:
         from facedex.evaluation import Evaluation
 
         return Evaluation(self)
+
+    @cached_property
+    def duplicates(self) -> "Duplicates":
+        """Copies of pictures, of shots of a face, and persons that are one."""
+        from facedex.duplicates import Duplicates
+
+        return Duplicates(self)
 
     @cached_property
     def protected(self) -> "Protected":

@@ -175,6 +175,7 @@ def _clean(store: Store, collection_id: CollectionId, *, home: Path) -> None:
         return
     # What was seen for training is kept face by face; it is seen again when it is needed.
     shutil.rmtree(training_folder(home, collection_id), ignore_errors=True)
+    shutil.rmtree(likeness_folder(home, collection_id), ignore_errors=True)  # and pictures
     folder = home / "snapshots" / str(collection_id)
     try:
         kept = [] if collection is None else _published_anew(store, collection, folder, home=home)
@@ -188,6 +189,11 @@ def _clean(store: Store, collection_id: CollectionId, *, home: Path) -> None:
 def training_folder(home: Path, collection_id: CollectionId) -> Path:
     """Where features of a collection's faces are kept between trainings (indexer/teaching.py)."""
     return home / "training" / str(collection_id)
+
+
+def likeness_folder(home: Path, collection_id: CollectionId) -> Path:
+    """Where small squares of a collection's pictures are kept to find copies (likening.py)."""
+    return home / "likeness" / str(collection_id)
 
 
 def _published_anew(store: Store, collection: Collection, folder: Path, *, home: Path) -> list[str]:
