@@ -9,6 +9,7 @@
     groups.py          differential error rates between groups of people
     discard.py         errors as the worst pictures are left out
     captions.py        how well sentences find faces, and how evenly groups of them
+    clustering.py      how well a grouping of faces agrees with who they are
     report.py          tables, curves and one HTML page
 
 A genuine pair shows one person twice, an impostor pair two persons. FMR: share of impostor pairs at
