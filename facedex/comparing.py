@@ -33,7 +33,8 @@ NEIGHBOURS: Final = 32  # of each face
 SIMILARITY_MIN: Final = 0.6  # of two faces; a copy with text over half the face has 0.72
 CROPS_MIN: Final = 0.6  # correlation of two aligned crops; the same copy has 0.64
 BITS_MAX: Final = 8  # of 64 that differ; copies that are not cropped have at most that many
-VECTORS_ALONE_MIN: Final = 0.95  # where no original can be compared
+VECTORS_ALONE_MIN: Final = 0.95  # where no original, or only the crop, can be compared
+FACES_ALONE_MIN: Final = 0.97  # of the blocks of two crops, where what is around them differs
 PAIRS_AT_ONCE: Final = 2_048
 ALL_FACES_MAX: Final = 64  # of a picture, that are compared with all faces of another
 Numbers = npt.NDArray[np.int64]
@@ -166,18 +167,27 @@ class Comparing:
             if similarity < VECTORS_ALONE_MIN:
                 return None
             return FaceLikeness(similarity=similarity, share=None, mirrored=False)
-        found = self._face_agreement(*squares.tolist())
-        if similarity < SIMILARITY_MIN or not found.same_shot:
+        if similarity < SIMILARITY_MIN:
             return None
-        return FaceLikeness(similarity=similarity, share=found.share, mirrored=found.mirrored)
-
-    def _face_agreement(self, one: int, other: int) -> Agreement:
-        first, second = (np.asarray(self._kept.faces[square]) for square in (one, other))
+        first, second = (np.asarray(self._kept.faces[square]) for square in squares.tolist())
         straight, turned = (
             float((_centred(first[None]) * _centred(each[None])).sum())
             for each in (second, second[:, ::-1])
         )
-        return face_agreement(first, second, mirrored=turned > straight)
+        mirrored = turned > straight
+        found = self._laid_by_faces(one, other, mirrored=mirrored)
+        if not found.same_shot:
+            # The shot may have been cut out, and lie before something else.
+            found = face_agreement(first, second, mirrored=mirrored)
+            if similarity < VECTORS_ALONE_MIN or found.share < FACES_ALONE_MIN:
+                return None
+        return FaceLikeness(similarity=similarity, share=found.share, mirrored=mirrored)
+
+    def _laid_by_faces(self, one: int, other: int, *, mirrored: bool) -> Agreement:
+        records = self._kept.records[self._faces.places[[one, other]]]
+        first, second = (np.asarray(self._kept.greys[record]) for record in records)
+        guess = by_landmarks(self._placed(one), self._placed(other), mirrored=mirrored)
+        return agreement(first, second, guess)
 
     def _similarity(self, one: int, other: int) -> float:
         vectors, there = self._view.vectors_of(self._faces.ids[[one, other]])

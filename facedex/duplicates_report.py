@@ -162,17 +162,17 @@ def _cards(found: Found, groups: range) -> list[Cards]:
             _card(found, member, [pictures[one] for one in shots[number, at] if one in pictures])
             for at, member in enumerate(members[:CARDS_SHOWN_MAX])
         )
-        head = f"Group {number + 1}: {len(members)} times one {word}"
+        head = f"Group {number + 1}: one {word}, {len(members)} times"
         made.append(Cards(title=head, cards=cards, left_out=len(members) - len(cards)))
     return made
 
 
 def _card(found: Found, member: Member, pictures: Sequence[bytes]) -> Card:
-    lines = [member.reason, *_whereabouts(found, member)]
     return Card(
         decision=member.decision,
         title=_named(found, member),
-        lines=tuple(lines),
+        reason=member.reason,
+        where=_whereabouts(found, member),
         pictures=tuple(pictures),
     )
 
@@ -185,15 +185,14 @@ def _named(found: Found, member: Member) -> str:
     return f"image {found.pictured.pictures.ids[member.picture or 0]}"
 
 
-def _whereabouts(found: Found, member: Member) -> Iterator[str]:
+def _whereabouts(found: Found, member: Member) -> str | None:
     """The path of the picture, or what the face was called where it came from."""
     pictures, faces = found.pictured.pictures, found.pictured.faces
     if member.picture is not None:
         inside = pictures.members[member.picture]
         path = printable(os.fsdecode(pictures.paths[member.picture]))
-        yield f"{path}!{inside}" if inside else path
-    elif member.face is not None and (told := faces.external_ids[member.face]) is not None:
-        yield told
+        return f"{path}!{inside}" if inside else path
+    return None if member.face is None else faces.external_ids[member.face]
 
 
 def _shots(found: Found, member: Member) -> list[_Shot]:

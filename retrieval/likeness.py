@@ -34,7 +34,7 @@ FLAT: Final = 2.0  # grey levels; blocks whose spread is below that in both agre
 BLOCK_AGREES: Final = 0.8
 SHARE_MIN: Final = 0.75  # of blocks; the middle of what copies and other pictures reach
 OVERLAP_MIN: Final = 0.6  # of the smaller picture: less is another part of one photograph
-FACE_SHARE_MIN: Final = 0.75
+SHOT_OVERLAP_MIN: Final = 0.3  # of the smaller picture, around a face that both show
 HOPELESS: Final = 0.3  # a guess whose blocks correlate less becomes no copy by being refined
 SURE: Final = 0.95  # a guess as good as that needs no refining
 BLUR_PX: Final = 1.0  # makes a copy of few pixels and its sharp original alike
@@ -86,8 +86,8 @@ class Agreement:
 
     @property
     def same_shot(self) -> bool:
-        """Whether both are one shot of a face."""
-        return self.share >= FACE_SHARE_MIN and self.overlap >= OVERLAP_MIN
+        """Whether both, laid over each other by a face, are parts of one photograph."""
+        return self.share >= SHARE_MIN and self.overlap >= SHOT_OVERLAP_MIN
 
     @property
     def mirrored(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 from retrieval.curation.duplicates import Decision
 
 GROUPS_A_PAGE: Final = 50
+CARDS_BESIDE: Final = 2  # groups with more have a row of their own
 CARDS_SHOWN_MAX: Final = 12  # of one group; the tables have them all
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -29,19 +30,23 @@ body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: va
 h1 {{ font-size: 1.5rem; line-height: 1.25; margin: 0 0 .5rem }}
 h2 {{ font-size: 1rem; margin: 0 0 .6rem; scroll-margin-top: 1rem }}
 h2 span, .quiet {{ color: var(--quiet); font-weight: normal }}
-section {{ border-top: 1px solid var(--line); padding: 1.1rem 0 1.3rem }}
+main {{ display: grid; gap: 0 1.5rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 32rem), 1fr)) }}
+section {{ border-top: 1px solid var(--line); padding: 1rem 0 1.2rem }}
+.wide {{ grid-column: 1 / -1 }}
 .cards {{ display: grid; gap: .75rem; list-style: none; margin: 0; padding: 0;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)) }}
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 9.5rem), 1fr)) }}
 .card {{ background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
-  border-top: 4px solid var(--drop); overflow: hidden; display: flex; flex-direction: column }}
+  border-top: 4px solid var(--drop); overflow: hidden; max-width: 17rem }}
 .card.keep {{ border-top-color: var(--keep) }}
-.pictures {{ display: flex; flex-wrap: wrap; gap: 2px; min-height: 15rem;
+.pictures {{ display: flex; flex-wrap: wrap; gap: 2px; min-height: 10rem;
   align-items: center; justify-content: center; background: var(--ground) }}
 .pictures.many img {{ width: calc(50% - 1px) }}
-img {{ display: block; max-width: 100%; max-height: 15rem; object-fit: contain }}
+img {{ display: block; max-width: 100%; max-height: 17rem; object-fit: contain }}
 .none {{ color: var(--quiet); padding: 1rem; text-align: center }}
 .told {{ padding: .6rem .75rem .75rem; overflow-wrap: anywhere }}
 .told p {{ margin: .15rem 0 0 }}
+.told .where {{ color: var(--quiet); font-size: .85em }}
 .badge {{ font-weight: 600; color: var(--drop) }}
 .keep .badge {{ color: var(--keep) }}
 nav {{ display: flex; flex-wrap: wrap; gap: .4rem; margin: 1rem 0 }}
@@ -73,7 +78,8 @@ class Card:
 
     decision: Decision
     title: str
-    lines: tuple[str, ...]
+    reason: str
+    where: str | None  # it came from
     pictures: tuple[bytes, ...]  # JPEGs; empty: none is at hand
 
 
@@ -119,7 +125,8 @@ def _group(group: Cards) -> str:
     more = f'<p class="quiet">and {group.left_out:,} more</p>' if group.left_out else ""
     cards = "\n".join(map(_card, group.cards))
     shown = f'<ul class="cards">\n{cards}\n</ul>{more}'
-    return f'<section><h2 tabindex="-1">{head}</h2>\n{shown}</section>'
+    wide = ' class="wide"' if len(group.cards) > CARDS_BESIDE else ""
+    return f'<section{wide}><h2 tabindex="-1">{head}</h2>\n{shown}</section>'
 
 
 def _card(card: Card) -> str:
@@ -127,7 +134,10 @@ def _card(card: Card) -> str:
     alternative = html.escape(f"{decision}: {card.title}", quote=True)
     pictures = "".join(_image(one, alternative) for one in card.pictures)
     many = " many" if len(card.pictures) > 1 else ""
-    lines = "".join(f"<p>{html.escape(line)}</p>" for line in card.lines)
+    lines = f"<p>{html.escape(card.reason)}</p>"
+    if card.where is not None:
+        # A path may be broken after each of its parts.
+        lines += f'<p class="where">{html.escape(card.where).replace("/", "/<wbr>")}</p>'
     return (
         f'<li class="card {decision}"><div class="pictures{many}">'
         f'{pictures or _NOTHING}</div><div class="told"><span class="badge">{decision}</span> '
