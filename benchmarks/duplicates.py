@@ -41,28 +41,32 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True, help="Folder for pictures and home.")
     parser.add_argument("--each", type=int, default=EACH)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="A set of copies each.")
     parser.add_argument("--people", type=int, help="Only the first people of LFW.")
     parser.add_argument("--own", type=Path, help="LFW's own copies: two file names a line.")
     parser.add_argument("--found", type=Path, help="Pairs that another program found, as JSON.")
     chosen = parser.parse_args()
     work = chosen.work.resolve()
     pictures = unpacked(chosen.data / ARCHIVE, work, people=chosen.people)
-    planted = plant(pictures, work / "planted", each=chosen.each, seed=0)
-    origin = {below(copy, work): below(one, work) for copy, one in planted.items()}
+    origin = {
+        below(copy, work): below(one, work)
+        for seed in chosen.seeds
+        for copy, one in plant(pictures, planted(work, seed), each=chosen.each, seed=seed).items()
+    }
     own = set() if chosen.own is None else read_own(chosen.own)
     if chosen.command == "score":
         told = json.loads(chosen.found.read_text())
         found = {pair(one, other) for one, other in told["pairs"]}
         line = {"what": told["what"], **scored(found, origin, own, stored=None, work=work)}
     else:
-        line = {"what": "facedex", **ours(work, origin, own)}
+        line = {"what": "facedex", **ours(work, origin, own, seeds=chosen.seeds)}
     print(json.dumps(line))
 
 
-def ours(work: Path, origin: dict[str, str], own: set[Pair]) -> dict[str, Any]:
+def ours(work: Path, origin: dict[str, str], own: set[Pair], *, seeds: list[int]) -> dict[str, Any]:
     """Ingest everything, find duplicates, and score them."""
     with open_facedex(home=work / "home", workers=1) as facedex:
-        facedex.ingest([work / "lfw", work / "planted"])
+        facedex.ingest([work / "lfw", *(planted(work, seed) for seed in seeds)])
         began, used = time.perf_counter(), time.process_time()
         found = facedex.duplicates.images()
         seconds = {
@@ -91,12 +95,12 @@ def scored(
             more is not there, and is counted as refused.
         work: where what nothing explains is written.
     """
-    there, hit = Counter[str](), Counter[str]()
+    there, hit = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for copy, one in origin.items():
         if stored is None or {copy, one} <= stored:
-            kind = copy.split("/")[1]
-            there[kind] += 1
-            hit[kind] += pair(copy, one) in found
+            folder, kind, _ = copy.split("/")
+            there[folder, kind] += 1
+            hit[folder, kind] += pair(copy, one) in found
     explained, unexplained = split(found, origin, own)
     with (work / "unexplained.csv").open("w", newline="") as file:
         csv.writer(file).writerows(sorted(unexplained))
@@ -104,8 +108,11 @@ def scored(
         "pairs": len(found),
         "precision": round(len(explained) / len(found), 5) if found else None,
         "unexplained": len(unexplained),
-        "recall": {kind: round(hit[kind] / there[kind], 5) for kind in KINDS if there[kind]},
-        "missed": {kind: there[kind] - hit[kind] for kind in KINDS},
+        "recall": {
+            folder: {kind: round(hit[folder, kind] / there[folder, kind], 5) for kind in KINDS}
+            for folder in sorted({folder for folder, _ in there})
+        },
+        "missed": {"/".join(place): there[place] - hit[place] for place in sorted(there)},
         "refused": len(origin) - there.total(),
     }
 
@@ -149,6 +156,11 @@ def _paths(facedex: Facedex, work: Path) -> Iterator[str]:
         for record in page:
             if record.image is not None:
                 yield below(Path(record.image.decode()), work)
+
+
+def planted(work: Path, seed: int) -> Path:
+    """Where the copies of a seed lie."""
+    return work / f"planted{seed}"
 
 
 def read_own(path: Path) -> set[Pair]:

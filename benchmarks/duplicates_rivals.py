@@ -3,7 +3,7 @@
     VENV/bin/python benchmarks/duplicates_rivals.py WORK phash > found.json
 
 Each runs in an environment of its own (`pip install imagededup`), with its own thresholds, over
-WORK/lfw and WORK/planted. Nothing of this project is imported.
+WORK/lfw and WORK/planted0. Nothing of this project is imported.
 """
 
 import json
@@ -43,7 +43,7 @@ def flattened(work: Path, folder: Path) -> dict[str, str]:
     """Links to all pictures in one folder, by names that tell them apart."""
     folder.mkdir(exist_ok=True)
     names: dict[str, str] = {}
-    for path in sorted((*work.glob("lfw/*/*.jpg"), *work.glob("planted/*/*.jpg"))):
+    for path in sorted((*work.glob("lfw/*/*.jpg"), *work.glob("planted0/*/*.jpg"))):
         told = path.relative_to(work).as_posix()
         names[told.replace("/", "__")] = told
         link = folder / told.replace("/", "__")

@@ -7,8 +7,7 @@ Psarakis, 2008), and compared block by block. A block's correlation is indiffere
 contrast, and the share of blocks that agree to what was laid over a few of them. Another picture of
 the same moment agrees where nothing moved, and nowhere else; so the share counts, not the mean.
 
-On 2,179 pictures of LFW, 600 of them altered copies, copies agreed in 83 % of their blocks or more,
-other pictures of the same person in 63 % or less (docs/guides/duplicates.md has all of LFW).
+docs/guides/duplicates.md says what the limits below find and mistake among 25,233 pictures.
 """
 
 from dataclasses import dataclass
@@ -32,8 +31,10 @@ BLOCK_PX: Final = 16  # of a picture's square
 FACE_BLOCK_PX: Final = 8  # of a face's
 FLAT: Final = 2.0  # grey levels; blocks whose spread is below that in both agree
 BLOCK_AGREES: Final = 0.8
-SHARE_MIN: Final = 0.75  # of blocks; the middle of what copies and other pictures reach
-OVERLAP_MIN: Final = 0.6  # of the smaller picture: less is another part of one photograph
+SHARE_MIN: Final = 0.9  # of blocks
+LETTERED_SHARE_MIN: Final = 0.75  # where the others agree as those of a lettered copy do:
+LETTERED_MEDIAN_MIN: Final = 0.96
+OVERLAP_MIN: Final = 0.9  # of the smaller picture: two cuts of one photograph have more to show
 SHOT_OVERLAP_MIN: Final = 0.3  # of the smaller picture, around a face that both show
 HOPELESS: Final = 0.3  # a guess whose blocks correlate less becomes no copy by being refined
 SURE: Final = 0.95  # a guess as good as that needs no refining
@@ -81,13 +82,18 @@ class Agreement:
 
     @property
     def same_picture(self) -> bool:
-        """Whether both are copies of one picture."""
-        return self.share >= SHARE_MIN and self.overlap >= OVERLAP_MIN
+        """Whether both are copies of one picture, or one is a part of the other."""
+        return self._agree and self.overlap >= OVERLAP_MIN
 
     @property
     def same_shot(self) -> bool:
         """Whether both, laid over each other by a face, are parts of one photograph."""
-        return self.share >= SHARE_MIN and self.overlap >= SHOT_OVERLAP_MIN
+        return self._agree and self.overlap >= SHOT_OVERLAP_MIN
+
+    @property
+    def _agree(self) -> bool:
+        lettered = self.share >= LETTERED_SHARE_MIN and self.median >= LETTERED_MEDIAN_MIN
+        return self.share >= SHARE_MIN or lettered
 
     @property
     def mirrored(self) -> bool:
