@@ -65,13 +65,13 @@ class Crowd:
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)
         return cls(random, centres)
 
-    def faces(self, owners: npt.NDArray[np.int64]) -> tuple[UnitRows, Doubles]:
+    def faces(
+        self, owners: npt.NDArray[np.int64], *, noise: float = NOISE
+    ) -> tuple[UnitRows, Doubles]:
         """A picture of each owner: vectors (n, 512) and quality (n,)."""
-        scale = NOISE * self.random.lognormal(0, NOISE_SPREAD, len(owners))
-        noise = self.random.standard_normal((len(owners), LATENT), dtype=np.float32)
-        latent = (
-            self.centres[owners] + noise * (scale / np.sqrt(LATENT)).astype(np.float32)[:, None]
-        )
+        scale = noise * self.random.lognormal(0, NOISE_SPREAD, len(owners))
+        away = self.random.standard_normal((len(owners), LATENT), dtype=np.float32)
+        latent = self.centres[owners] + away * (scale / np.sqrt(LATENT)).astype(np.float32)[:, None]
         vectors = latent @ frame().T
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return UnitRows(vectors), 1 / (1 + (scale / NOISE) ** 2)
