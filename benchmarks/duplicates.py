@@ -109,7 +109,11 @@ def scored(
         "precision": round(len(explained) / len(found), 5) if found else None,
         "unexplained": len(unexplained),
         "recall": {
-            folder: {kind: round(hit[folder, kind] / there[folder, kind], 5) for kind in KINDS}
+            folder: {
+                kind: round(hit[folder, kind] / there[folder, kind], 5)
+                for kind in KINDS
+                if there[folder, kind]
+            }
             for folder in sorted({folder for folder, _ in there})
         },
         "missed": {"/".join(place): there[place] - hit[place] for place in sorted(there)},

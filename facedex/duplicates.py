@@ -418,11 +418,15 @@ def _person_group(
                 person,
                 Decision.DROP,
                 f"the same as person #{star.kept}: templates alike to {similarity:.3f}, {asked};"
-                f" {counts[person]} faces",
+                f" {_faces(counts[person])}",
             )
             for person, similarity in star.dropped
         ),
     )
+
+
+def _faces(count: int) -> str:
+    return "1 face" if count == 1 else f"{count:,} faces"
 
 
 def _dropped_images(found: Found) -> list[ImageId]:
