@@ -82,6 +82,7 @@ def plant(pictures: Sequence[Path], folder: Path, *, each: int, seed: int) -> di
             planted[copy] = pictures[place]
             if not copy.exists():
                 random = np.random.default_rng([seed, number, int(place)])
-                changed, quality = change(Image.open(pictures[place]).convert("RGB"), random)
+                with Image.open(pictures[place]) as opened:
+                    changed, quality = change(opened.convert("RGB"), random)
                 changed.save(copy, quality=quality)
     return planted

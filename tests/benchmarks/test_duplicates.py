@@ -32,8 +32,10 @@ def test_each_picture_is_copied_once_and_always_alike(pictures: list[Path], tmp_
     assert {copy.parent.name for copy in first} == set(KINDS)
     for one, two in zip(first, again, strict=True):
         assert one.read_bytes() == two.read_bytes()
-    sizes = {kind: Image.open(next(copy for copy in first if copy.parent.name == kind)).size
-             for kind in KINDS}  # fmt: skip
+    sizes = {}
+    for copy in first:
+        with Image.open(copy) as opened:
+            sizes[copy.parent.name] = opened.size
     assert sizes["mirrored"] == sizes["text"] == (200, 250)
     assert 0.8 <= sizes["cropped"][0] / 200 <= 0.95
     other = plant(pictures, tmp_path / "three", each=2, seed=6)
