@@ -112,6 +112,23 @@ person_event_name = Table(
     Column("before", Text),
     Column("after", Text),
 )
+clustering = Table(
+    "clustering",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("collection_id", BigInteger),
+    Column("space_id", BigInteger),
+    Column("at", _TIME),
+    Column("thresholds", JSONB),
+)
+proposal = Table(
+    "proposal",
+    metadata,
+    Column("face_id", BigInteger, primary_key=True),
+    Column("clustering_id", BigInteger),
+    Column("person_id", BigInteger),
+    Column("confidence", REAL),
+)
 erasure = Table(
     "erasure",
     metadata,
