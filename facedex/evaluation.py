@@ -6,12 +6,13 @@ is said of words takes faces of unknown person, too.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from retrieval.captions.strict import condition
 from retrieval.captions.vocabulary import GENDERS, tags_of_column
@@ -27,6 +28,7 @@ from retrieval.evaluation.captions import (
     rank_captions,
     skew_of,
 )
+from retrieval.evaluation.clustering import FACES_MAX, ClusteringReport, measure_clustering
 from retrieval.evaluation.discard import DEFAULT_FMR as DISCARD_FMR
 from retrieval.evaluation.discard import DiscardReport, discard_worst
 from retrieval.evaluation.groups import DEFAULT_FMR as GROUPS_FMR
@@ -48,7 +50,7 @@ from retrieval.evaluation.pairs import Progress
 from retrieval.evaluation.verification import VerificationReport, verify_all
 from retrieval.fields import Fields
 from retrieval.filters.parse import parse
-from retrieval.filters.tree import Filter
+from retrieval.filters.tree import Field, Filter, all_of, is_null, negate
 from retrieval.models.ports import FaceTextEncoder
 from retrieval.store import audit
 from retrieval.store.calibrations import keep_calibration
@@ -84,6 +86,10 @@ class Opened(Protocol):
     def fields(self, collection: Collection) -> Fields:
         """What a filter over it may name."""
         ...
+
+
+# The cluster of each face, (n,), without a look at its person; below zero: on its own.
+Grouping = Callable[[Labelled], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +274,55 @@ class Evaluation:
     ) -> DiscardReport:
         """Errors as the worst faces are left out (retrieval/evaluation/discard.py)."""
         return discard_worst(self.faces(where=where), fmr=fmr, progress=progress)
+
+    def clustering(
+        self,
+        grouping: Grouping,
+        *,
+        where: str | None = None,
+        by: str | None = None,
+        faces_max: int | None = FACES_MAX,
+        seed: int = 0,
+    ) -> ClusteringReport:
+        """How well a grouping agrees with who faces are (retrieval/evaluation/clustering.py).
+
+        Args:
+            grouping: puts faces together.
+            where: which faces are grouped and judged.
+            by: the field that says who a face is; None: its person. Faces without it stay out.
+            faces_max: of a person in pairwise figures.
+            seed: of the draws.
+        """
+        faces, persons = self._known(where=where, by=by)
+        return measure_clustering(persons, grouping(faces), faces_max=faces_max, seed=seed)
+
+    def _known(
+        self, *, where: str | None, by: str | None
+    ) -> tuple[Labelled, npt.NDArray[np.int64]]:
+        """Faces, and a number for who each is."""
+        if by is None:
+            faces = self.faces(where=where)
+            return faces, faces.persons
+        tenant = self._opened.collection()
+        fields = self._opened.fields(tenant)
+        group = checked_group(by, fields)
+        known = [negate(is_null(Field(by, fields[by])))]
+        known += [] if where is None else [parse(where, fields)]
+        with self._opened.store.reading() as connection:
+            space = space_of(connection, tenant)
+        found = read_everybody(
+            self._opened.store,
+            collection=tenant,
+            space=space,
+            filter_=all_of(known),
+            group=group,
+        )
+        if not len(found):
+            raise UsageError(f"no face of collection '{tenant.name}' passes and has '{by}'")
+        with self._opened.store.writing() as connection:
+            audit.record(connection, "evaluate", tenant, faces=len(found))
+        names = np.array(found.groups, dtype=str)
+        return found, np.unique(names, return_inverse=True)[1].astype(np.int64)
 
     def captions(
         self, *, where: str | None = None, progress: Progress = no_progress

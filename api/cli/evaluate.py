@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SentencesReport,
         SkewReport,
     )
+    from retrieval.evaluation.clustering import ClusteringReport
     from retrieval.evaluation.discard import DiscardReport
     from retrieval.evaluation.groups import Differential, GroupReport, GroupsReport
     from retrieval.evaluation.identification import GalleryReport, IdentificationReport
@@ -56,6 +57,7 @@ Examples:
   facedex evaluate identification --gallery 100 --gallery 1000 --out report/
   facedex evaluate bias --by gender --fmr 0.0001
   facedex evaluate captions --groups gender --sentence "a banker" --sentence "a nurse"
+  facedex evaluate clustering --clusters clusters.parquet --out report/
 """
 )
 def evaluate_command() -> None:
@@ -293,6 +295,54 @@ def captions(
     _show(captions_page(ranks, judged, skews), figures, out=out, as_json=as_json)
 
 
+@evaluate_command.command("clustering")
+@with_options
+@click.option(
+    "--clusters",
+    metavar="FILE",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Parquet with the columns face and cluster; null or below zero: on its own.",
+)
+@click.option("--by", metavar="FIELD", help="Says who a face is, instead of its person.")
+@click.option(
+    "--faces-max",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Faces of a person that pairwise figures count; 0: all.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
+@click.pass_obj
+def clustering(
+    session: Session,
+    /,
+    collection: str | None,
+    where: str | None,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Groups of faces against the persons known: pairwise and BCubed F, ARI, NMI.
+
+    A face that --clusters does not name is on its own. Faces of unknown person stay out.
+    """
+    _before_work(out)
+    from retrieval.evaluation.clustering import read_assignment
+    from retrieval.evaluation.pages import clustering_page
+
+    assignment = read_assignment(options["clusters"])
+    with session.facedex(collection=collection) as facedex:
+        report = facedex.evaluation.clustering(
+            lambda faces: assignment.of(faces.faces),
+            where=where,
+            by=options["by"],
+            faces_max=options["faces_max"] or None,
+            seed=options["seed"],
+        )
+    _show(clustering_page(report), _clustering(report), out=out, as_json=as_json)
+
+
 def _ranks(
     facedex: "Facedex", *, where: str | None, file: Path | None
 ) -> "tuple[CaptionsReport | None, SentencesReport | None]":
@@ -485,6 +535,22 @@ def _direction(before: str, one: "Direction") -> Figures:
         figures |= _measure(f"{before}recall_at_{rank}", share)
     figures |= _measure(f"{before}median_rank", one.median_rank)
     return figures | _measure(f"{before}map", one.mean_average_precision)
+
+
+def _clustering(report: "ClusteringReport") -> Figures:
+    figures: Figures = {
+        "faces": report.faces,
+        "persons": report.persons,
+        "clusters": report.clusters,
+        "alone": report.alone,
+        "mixed_clusters": report.mixed,
+        "split_persons": report.split,
+        "faces_max": report.faces_max,
+        "faces_of_pairs": report.faces_of_pairs,
+    }
+    for name, measure in report.figures.items():
+        figures |= _measure(name, measure)
+    return figures
 
 
 def _judged(report: "SentencesReport | None") -> Figures:

@@ -15,10 +15,14 @@ w * v times; two copies of a person never meet.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from retrieval.errors import UsageError
 from retrieval.evaluation.resampling import (
@@ -29,6 +33,7 @@ from retrieval.evaluation.resampling import (
     measured,
     require_persons,
 )
+from retrieval.values import FaceIds
 
 Ints = npt.NDArray[np.int64]
 
@@ -64,6 +69,47 @@ class ClusteringReport:
     faces_max: int | None  # a person, in pairwise figures; None: all
     faces_of_pairs: int  # what that leaves
     figures: dict[str, Measure | None]  # by the names of Figures; None: nothing to divide by
+
+
+class Assignment(NamedTuple):
+    """Which faces somebody put together."""
+
+    faces: FaceIds  # (n,) ascending, each once
+    clusters: Ints  # (n,) ALONE where there is none
+
+    def of(self, faces: FaceIds) -> Ints:
+        """The cluster of each of some faces, (m,); ALONE for those that are not here."""
+        places = np.minimum(np.searchsorted(self.faces, faces), len(self.faces) - 1)
+        return np.where(self.faces[places] == faces, self.clusters[places], ALONE)
+
+
+def read_assignment(path: Path) -> Assignment:
+    """Read a Parquet file with the columns `face` and `cluster`.
+
+    A cluster is a whole number or a text; null, and a number below zero, is a face on its own.
+
+    Raises:
+        UsageError: the file cannot be read as that, is empty, or names a face twice.
+    """
+    try:
+        table = pq.read_table(path, columns=["face", "cluster"])
+        faces = table["face"].cast(pa.int64()).to_numpy()
+        clusters = _numbers_of(table["cluster"].combine_chunks())
+    except (OSError, ValueError, KeyError, NotImplementedError) as cause:
+        raise UsageError(
+            f"{path} is no Parquet file with the columns 'face' (whole numbers) and 'cluster'"
+        ) from cause
+    order = np.argsort(faces, kind="stable")
+    if not len(faces) or not np.diff(faces[order]).all():
+        raise UsageError(f"{path} has no row, or has a face twice")
+    return Assignment(faces[order], clusters[order])
+
+
+def _numbers_of(column: pa.Array) -> Ints:
+    if not pa.types.is_integer(column.type):
+        column = pc.dictionary_encode(column.cast(pa.string())).indices
+    numbers: Ints = pc.fill_null(column.cast(pa.int64()), ALONE).to_numpy()
+    return numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,6 +11,7 @@ from retrieval.evaluation.captions import (
     SentencesReport,
     SkewReport,
 )
+from retrieval.evaluation.clustering import ClusteringReport
 from retrieval.evaluation.curves import THRESHOLDS
 from retrieval.evaluation.discard import DiscardReport
 from retrieval.evaluation.groups import Differential, GroupReport, GroupsReport
@@ -288,6 +289,47 @@ def discard_page(report: DiscardReport) -> Page:
                 "fnmr_high": [one.fnmr.high for one in shares],
             }
         ),
+    )
+
+
+def clustering_page(report: ClusteringReport) -> Page:
+    """How well a grouping agrees with who faces are."""
+    told = (
+        f"{report.faces:,} faces of {report.persons:,} persons lie in {report.clusters:,} clusters,"
+        f" and {report.alone:,} are on their own. {report.mixed:,} clusters hold more than one"
+        f" person, {report.split:,} persons lie in more than one cluster."
+    )
+    few = f"Pairwise figures count {report.faces_of_pairs:,} faces" + (
+        "." if report.faces_max is None else f": at most {report.faces_max} of a person."
+    )
+    names = tuple(name.replace("_", " ") for name in report.figures)
+    known = [one for one in report.figures.values() if one is not None]
+    seen = tuple(name for name, one in report.figures.items() if one is not None)
+    line = _group_line("agreement", np.arange(len(known), dtype=np.float64), known)
+    return Page(
+        title="Clustering",
+        notes=(told, few),
+        tables=(
+            Table(
+                title="Agreement with the persons known",
+                header=("figure", *MEASURE),
+                rows=tuple(
+                    (name, *cells(one))
+                    for name, one in zip(names, report.figures.values(), strict=True)
+                ),
+            ),
+        ),
+        drawings=(
+            Drawing(
+                name="agreement",
+                title="Agreement with the persons known",
+                x="figure",
+                ticks=tuple(name.replace("_", "\n") for name in seen),
+                y="1: the same",
+                lines=(line,),
+            ),
+        ),
+        curves=pa.table({"figure": seen, "value": line.y, "low": line.low, "high": line.high}),
     )
 
 

@@ -193,3 +193,57 @@ def test_one_command_leads_from_pictures_to_figures(
     again = facedex(*words)
     assert "0 new images, 48 known" in again.err
     assert again.json == found
+
+
+def test_clusters_of_a_file_are_judged_against_persons_or_a_field(
+    known: Facedex, home: Path, tmp_path: Path
+) -> None:
+    """Every person of four faces is one cluster, but the last face of each is not in the file."""
+    from retrieval.evaluation.clustering import figures
+
+    with open_facedex(home=home, collection="default") as opened:
+        faces = opened.evaluation.faces()
+    first = np.searchsorted(faces.persons, faces.persons)
+    ranks = np.arange(len(faces)) - first
+    file = tmp_path / "clusters.parquet"
+    chosen = ranks < 3
+    named = [f"group {person}" for person in faces.persons[chosen]]
+    pq.write_table(pa.table({"face": faces.faces[chosen], "cluster": named}), file)
+    out = tmp_path / "report"
+    ran = known("evaluate", "clustering", "--clusters", str(file), "--json", "--out", str(out))
+    assert ran.status == 0, ran.err
+    expected = figures(faces.persons, np.where(chosen, faces.persons, -1), faces_max=20)
+    for name, value in expected._asdict().items():
+        assert ran.json[name] == pytest.approx(value)
+    assert within(ran.json, "bcubed_f")
+    assert (ran.json["faces"], ran.json["clusters"], ran.json["alone"]) == (640, 60, 460)
+    assert (ran.json["mixed_clusters"], ran.json["split_persons"]) == (0, 60)
+    assert {path.name for path in out.iterdir()} == {
+        "figures.json",
+        "curves.parquet",
+        "index.html",
+        "agreement.png",
+    }
+    for path in out.iterdir():
+        assert b"Secret" not in path.read_bytes()
+    by_size = known(
+        *("evaluate", "clustering", "--clusters", str(file), "--by", "kind", "--json"),
+        *("--faces-max", "0"),
+    )
+    assert by_size.status == 2, by_size.err
+    assert "2 persons have two faces" in by_size.err
+
+
+def test_a_file_that_holds_no_clusters_is_refused(known: Facedex, tmp_path: Path) -> None:
+    for table, message in (
+        (pa.table({"face": [1, 2]}), "columns 'face'"),
+        (pa.table({"face": [1, 1], "cluster": [0, 1]}), "a face twice"),
+        (
+            pa.table({"face": pa.array([], pa.int64()), "cluster": pa.array([], pa.int64())}),
+            "no row",
+        ),
+    ):
+        pq.write_table(table, tmp_path / "wrong.parquet")
+        ran = known("evaluate", "clustering", "--clusters", str(tmp_path / "wrong.parquet"))
+        assert ran.status == 2
+        assert message in ran.err
