@@ -48,7 +48,7 @@ def by_fastdup(folder: Path, work: Path) -> list[tuple[str, str]]:
     import fastdup  # type: ignore[import-not-found,unused-ignore]
 
     run = fastdup.create(input_dir=str(folder), work_dir=str(work / "fastdup"))
-    run.run(ccthreshold=FASTDUP_MIN, overwrite=True)
+    run.run(ccthreshold=FASTDUP_MIN, overwrite=True, num_threads=1)
     table = run.similarity()
     alike = table[table["distance"] >= FASTDUP_MIN]
     names = (alike["filename_from"], alike["filename_to"])

@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "index": ("index", "Build, show and verify the index."),
     "check": ("index", "Compare store and index."),
     "evaluate": ("evaluate", "Measure error rates on faces whose person is known."),
+    "dedup": ("dedup", "Find what is there twice, and mark it."),
     "bench": ("bench", "Compare engines for filtered search."),
     "worker": ("jobs", "Carry out queued jobs."),
     "jobs": ("jobs", "List queued jobs."),

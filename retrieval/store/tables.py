@@ -221,3 +221,18 @@ caption_vector = Table(
     Column("data", LargeBinary),
     Column("changed", Xid8),
 )
+marking = Table(
+    "marking",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("collection_id", BigInteger),
+    Column("at", _TIME),
+    Column("actor", Text),
+    Column("level", Text),
+    Column("tag", Text),
+    Column("faces", ARRAY(BigInteger)),
+    Column("opened", ARRAY(BigInteger)),
+    Column("ones", ARRAY(BigInteger)),
+    Column("twos", ARRAY(BigInteger)),
+    Column("undone_at", _TIME),
+)

@@ -93,6 +93,22 @@ _DELETES: Final = (
     "DELETE FROM face WHERE id = ANY(CAST(:faces AS bigint[]))",
     "DELETE FROM image WHERE id = ANY(CAST(:images AS bigint[]))",
     "DELETE FROM person WHERE id = ANY(:persons)",
+    """UPDATE marking SET
+            faces = ARRAY(SELECT unnest(faces) EXCEPT SELECT unnest(CAST(:faces AS bigint[]))
+                ORDER BY 1),
+            opened = ARRAY(SELECT unnest(opened) EXCEPT SELECT unnest(CAST(:faces AS bigint[]))
+                ORDER BY 1)
+        WHERE collection_id = :collection AND (faces && CAST(:faces AS bigint[])
+            OR opened && CAST(:faces AS bigint[]))""",
+    # Both arrays at once: persons at the same place belong together.
+    """UPDATE marking SET (ones, twos) = (
+            SELECT coalesce(array_agg(one ORDER BY at), '{}'),
+                coalesce(array_agg(two ORDER BY at), '{}')
+            FROM unnest(ones, twos) WITH ORDINALITY AS pair (one, two, at)
+            WHERE one <> ALL(CAST(:persons AS bigint[])) AND two <> ALL(CAST(:persons AS bigint[]))
+        )
+        WHERE collection_id = :collection AND (ones && CAST(:persons AS bigint[])
+            OR twos && CAST(:persons AS bigint[]))""",
     """UPDATE imported_file SET faces = faces - CAST(:ranges AS int8multirange)
         WHERE collection_id = :collection AND faces && CAST(:ranges AS int8multirange)""",
 )
