@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.filtered.data.generator import LATENT, frame
+from benchmarks.filtered.data.generator import LATENT, NOISE, frame
 from benchmarks.people import Crowd
 from retrieval.values import Floats, HalfRows
 
@@ -120,15 +120,24 @@ def write(recipe: Recipe, folder: Path) -> None:
     calibration, calibration_quality = others.faces(known, noise=recipe.noise)
     arrays = {
         "persons": owners,
-        "quality": quality * (1 - pull),
+        "quality": odds(quality, noise=recipe.noise) * (1 - pull),
         "pulled": pull > 0,
         "calibration_vectors": calibration.astype("<f2"),
         "calibration_persons": known,
-        "calibration_quality": calibration_quality,
+        "calibration_quality": odds(calibration_quality, noise=recipe.noise),
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     (folder / DONE).write_text(json.dumps(asdict(recipe)), encoding="utf-8")
+
+
+def odds(quality: Doubles, *, noise: float) -> Doubles:
+    """Quality as the odds of being recognised among faces with so much noise.
+
+    Half of the faces of such a set would be below the quality floor by the generator's own scale,
+    which is that of clean pictures; here a face of the median noise has .8.
+    """
+    return 1 / (1 + (1 / quality - 1) * (NOISE / (2 * noise)) ** 2)
 
 
 def towards(direction: Floats, vectors: Floats, pull: Doubles) -> Floats:
