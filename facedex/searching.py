@@ -38,7 +38,7 @@ from retrieval.index.rule import DEFAULT_RECALL
 from retrieval.limits import COUNT_MAX, TEXT_BYTES_MAX, within
 from retrieval.plan import Recall
 from retrieval.reader import Reader
-from retrieval.search import Answer, Question
+from retrieval.search import Answer, GroupBy, Question
 from retrieval.store.captions import Caption, caption_records, matching
 from retrieval.store.faces import FaceRecord, face_records
 from retrieval.store.holdings import Holding, Kind
@@ -84,7 +84,7 @@ class Asking:
         count: at most COUNT_MAX.
         recall: a share such as 0.95, "certified" or "exact".
         min_similarity: leave out hits below this similarity.
-        one_per_person: keep the best hit of each person.
+        group_by: keep the best hit of each person, or of each track; a face without stands alone.
         after: the token of a write that the answer has to show.
     """
 
@@ -99,7 +99,7 @@ class Asking:
     count: int = 10
     recall: Recall = DEFAULT_RECALL
     min_similarity: float | None = None
-    one_per_person: bool = False
+    group_by: GroupBy | None = None
     after: int | None = None
 
     def __post_init__(self) -> None:
@@ -332,8 +332,8 @@ class _Ranking:
         least = asking.min_similarity
         if least is not None:
             hits = [hit for hit in hits if hit.similarity is not None and hit.similarity >= least]
-        if asking.one_per_person:
-            hits = _first_of_persons(hits)
+        if asking.group_by is not None:
+            hits = _first_of_groups(hits, asking.group_by)
         return hits[: asking.count]
 
     def _hit(self, record: FaceRecord) -> Hit:
@@ -431,7 +431,7 @@ def _question(asking: Asking, vectors: UnitRows, filter_: Filter | None) -> Ques
         filter=filter_,
         recall=asking.recall,
         min_similarity=None if least is None else Similarity(least),
-        group_by="person" if asking.one_per_person else None,
+        group_by=asking.group_by,
     )
 
 
@@ -452,10 +452,11 @@ def _pairs(hits: Hits) -> dict[int, float]:
     return dict(zip(hits.ids.tolist(), hits.similarities.tolist(), strict=True))
 
 
-def _first_of_persons(hits: Sequence[Hit]) -> list[Hit]:
-    """The first hit of each person, and every hit without a person."""
+def _first_of_groups(hits: Sequence[Hit], by: GroupBy) -> list[Hit]:
+    """The first hit of each person or track, and every hit without one."""
     first: dict[object, Hit] = {}
     for hit in hits:
-        person = hit.record.person_id
-        first.setdefault(("face", hit.record.face) if person is None else person, hit)
+        record = hit.record
+        group = record.person_id if by == "person" else record.attributes.get("track")
+        first.setdefault(("face", record.face) if group is None else group, hit)
     return list(first.values())

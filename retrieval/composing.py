@@ -25,7 +25,7 @@ from retrieval.filters.tree import Filter
 from retrieval.index.exact import Doubles, Hits, nothing, places_in
 from retrieval.index.view import Survivors, View
 from retrieval.limits import COUNT_MAX
-from retrieval.search import Answer, Question, best_faces, scored, search
+from retrieval.search import Answer, GroupBy, Question, best_faces, scored, search
 from retrieval.values import FaceIds, Floats, Tier, UnitRows
 
 FIRST: Final = 16  # times the faces wanted are asked of each index at first
@@ -64,6 +64,7 @@ class Composed:
     rounds: int
     candidates: int  # faces scored in every part at last
     rows_scored: int  # in all rounds and parts
+    group_by: GroupBy | None = None
 
     @property
     def scanned(self) -> bool:
@@ -146,6 +147,7 @@ def compose(parts: Sequence[Part], question: Question) -> Composed:
         rounds=rounds,
         candidates=len(table.ids),
         rows_scored=rows,
+        group_by=question.group_by,
     )
 
 
@@ -190,10 +192,8 @@ class Scored:
         return hits, tuple(column[kept] for column in self.columns)
 
     def _kept(self, question: Question) -> FaceIds:
-        """The places of those that may be told: of each person the first, where it is asked so."""
-        if question.group_by is None:
-            return np.arange(len(self.ids))
-        first = best_faces(self.view, Hits(self.ids, self.means)).ids
+        """The places of those that may be told: of each group the first, where it is asked so."""
+        first = best_faces(self.view, Hits(self.ids, self.means), question.group_by).ids
         return np.flatnonzero(np.isin(self.ids, first))
 
 

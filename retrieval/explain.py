@@ -10,7 +10,8 @@ from retrieval.values import Tier
 
 def explained(answer: Answer | Composed) -> dict[str, Any]:
     """Everything that is known of how an answer was found, as JSON can hold it."""
-    return composed(answer) if isinstance(answer, Composed) else planned(answer)
+    plan = composed(answer) if isinstance(answer, Composed) else planned(answer)
+    return plan if answer.group_by is None else plan | {"group_by": answer.group_by}
 
 
 def composed(answer: Composed) -> dict[str, Any]:
@@ -82,6 +83,11 @@ def promise(answer: Answer) -> str:
 
 def text_of(values: dict[str, Any]) -> str:
     """The same for people."""
+    if "group_by" in values:
+        by = values["group_by"]
+        told = f"grouped by {by}: the best face of each; a face without a {by} stands alone"
+        plan = {name: value for name, value in values.items() if name != "group_by"}
+        return f"{text_of(plan)}\n{told}"
     if "parts" in values:
         shares = ", ".join(f"{weight:.3f}" for weight in values["weights"])
         own = f"compose: {values['why']}\ntier {values['tier']}; weights of cosines: {shares}"

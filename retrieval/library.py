@@ -49,7 +49,7 @@ from retrieval.index.view import View, advance, view_of_snapshot
 from retrieval.limits import VECTOR_LENGTH_MIN
 from retrieval.monitor import RecallBucket, RecallMonitor
 from retrieval.plan import Recall
-from retrieval.search import Answer, Question, search
+from retrieval.search import Answer, GroupBy, Question, search
 from retrieval.store.changes import Changes
 from retrieval.store.snapshots import PublishedSnapshot
 from retrieval.values import (
@@ -178,6 +178,7 @@ class Index:
         count: int = 10,
         recall: Recall = DEFAULT_RECALL,
         min_similarity: float | None = None,
+        group_by: GroupBy | None = None,
     ) -> Found:
         """The `count` most similar vectors to one query (d,) among those that pass.
 
@@ -190,9 +191,12 @@ class Index:
                 "exact".
             min_similarity: leave out what is less alike; a high one saves most of the work of
                 certified and exact answers.
+            group_by: tell only the best vector of each value of the attribute `person_id`
+                ("person") or `track`; a vector without one stands alone.
 
         Raises:
             FilterError: the condition cannot be read, or a parameter does not fit.
+            UsageError: there is no attribute to group by.
             UnusableVectorError: the query is of another dimension, NaN, infinite or near zero.
         """
         question = Question(
@@ -201,6 +205,7 @@ class Index:
             filter=self._filter(where, parameters),
             recall=recall,
             min_similarity=None if min_similarity is None else Similarity(min_similarity),
+            group_by=group_by,
         )
         answer = self._answered(question)
         [hits] = answer.hits
@@ -214,6 +219,7 @@ class Index:
         parameters: Mapping[str, Value] | None = None,
         count: int = 10,
         recall: Recall = DEFAULT_RECALL,
+        group_by: GroupBy | None = None,
     ) -> list[Found]:
         """The same for queries (q, d) that share one filter: faster than one by one."""
         question = Question(
@@ -221,6 +227,7 @@ class Index:
             count=count,
             filter=self._filter(where, parameters),
             recall=recall,
+            group_by=group_by,
         )
         answer = self._answered(question)
         return [Found(hits.ids, hits.similarities, answer) for hits in answer.hits]

@@ -32,6 +32,8 @@ QUERIES_AT_ONCE: Final = 512  # with a block of rows their scores take 16 MiB
 GROUPS_OVERFETCH: Final = 4  # faces fetched for each person asked for, at first
 Heap = tuple[Doubles, FaceIds]  # (k,) each
 Coded = tuple[Rows, Coding]
+GroupBy = Literal["person", "track"]  # the best face of each is told; one without any stands alone
+GROUP_FIELDS: Final[dict[GroupBy, str]] = {"person": "person_id", "track": "track"}
 NOBODY: Final = 2**63 - 1  # a face that comes after every other of the same similarity
 _NO_HITS: Final = exact.nothing()
 
@@ -45,7 +47,7 @@ class Question:
     filter: Filter | None = None
     recall: Recall = DEFAULT_RECALL
     min_similarity: Similarity | None = None
-    group_by: Literal["person"] | None = None  # a person's best face only; others stand alone
+    group_by: GroupBy | None = None
 
     def __post_init__(self) -> None:
         """Check what a caller may get wrong."""
@@ -89,6 +91,7 @@ class Answer:
     work: Work
     plan: Plan
     timings: Timings
+    group_by: GroupBy | None = None
 
     @cached_property
     def neighbours(self) -> list[list[Neighbour]]:
@@ -137,13 +140,7 @@ def search(view: View, question: Question) -> Answer:
     floor = question.min_similarity if question.group_by is None else None
     found = carried_out(view, question.vectors, survivors, chosen, count=wanted, floor=floor)
     if question.group_by is not None:
-        # What is looked at further must keep the promise of the first look.
-        promised: Recall = "exact" if chosen.tier is Tier.EXACT else question.recall
-        alike = replace(question, recall=promised)
-        found = [
-            _grouped(view, replace(alike, vectors=UnitRows(query[None])), survivors, one)
-            for query, one in zip(question.vectors, found, strict=True)
-        ]
+        found = _all_grouped(view, question, survivors, found, chosen.tier)
     if len(found) == 1:  # as of nearly every question
         [(first, work, delta_s)] = found
         hits: tuple[Hits, ...] = (first,)
@@ -167,6 +164,7 @@ def search(view: View, question: Question) -> Answer:
             1e3 * delta_s,
             1e3 * (ended - planned - delta_s),
         ),
+        group_by=question.group_by,
     )
 
 
@@ -222,12 +220,17 @@ def scored(view: View, vector: UnitRows, survivors: Survivors) -> Hits:
     return found.hits
 
 
-def best_faces(view: View, hits: Hits) -> Hits:
-    """The first hit of each person, and every hit without a person."""
-    persons = view.persons_of(hits.ids)
-    alone = persons < 0
-    # A face without a person is a group of its own: face ids, made negative, are no person's.
-    _, places = np.unique(np.where(alone, -1 - hits.ids, persons), return_index=True)
+def best_faces(view: View, hits: Hits, by: GroupBy | None) -> Hits:
+    """The first hit of each person or track, and every hit without one; None: all hits.
+
+    Raises:
+        UsageError: the index has no such field.
+    """
+    if by is None:
+        return hits
+    groups = view.groups_of(hits.ids, GROUP_FIELDS[by])
+    # A face without any is a group of its own: face ids, made negative, are no group's number.
+    _, places = np.unique(np.where(groups < 0, -1 - hits.ids, groups), return_index=True)
     places.sort()
     return Hits(hits.ids[places], hits.similarities[places])
 
@@ -329,14 +332,33 @@ def _overfetch(question: Question) -> int:
     return min(question.count * GROUPS_OVERFETCH, COUNT_MAX)
 
 
+def _all_grouped(
+    view: View, question: Question, survivors: Survivors, found: list[_Found], tier: Tier
+) -> list[_Found]:
+    """The best face of each group for every query."""
+    # What is looked at further must keep the promise of the first look.
+    alike = replace(question, recall="exact" if tier is Tier.EXACT else question.recall)
+    return [
+        _grouped(view, replace(alike, vectors=UnitRows(query[None])), survivors, one)
+        for query, one in zip(question.vectors, found, strict=True)
+    ]
+
+
 def _grouped(view: View, question: Question, survivors: Survivors, found: _Found) -> _Found:
-    """The best face of each person for one query; look further where these are too few."""
-    kept, work = best_faces(view, found.hits), found.work
+    """The best face of each group for one query; look further where these are too few."""
+    kept, work = best_faces(view, found.hits, question.group_by), found.work
     fetched = _overfetch(question)
-    while len(kept.ids) < question.count and fetched < survivors.total:
+    while _wanting(kept, found.hits, question) and fetched < survivors.total:
         fetched = min(fetched * GROUPS_OVERFETCH, survivors.total)
         further = _plan(view, question, survivors, count=fetched)
         [found] = carried_out(view, question.vectors, survivors, further, count=fetched)
-        kept, work = best_faces(view, found.hits), work.plus(found.work)
+        kept, work = best_faces(view, found.hits, question.group_by), work.plus(found.work)
     hits = Hits(kept.ids[: question.count], kept.similarities[: question.count])
     return _Found(hits, work)
+
+
+def _wanting(kept: Hits, looked_at: Hits, question: Question) -> bool:
+    """Whether more groups may be told than were met, those below the lowest similarity aside."""
+    lowest = question.min_similarity
+    ended = lowest is not None and looked_at.similarities[-1:].min(initial=np.inf) < lowest
+    return len(kept.ids) < question.count and not ended

@@ -95,7 +95,8 @@ Examples:
 @click.option("--recall", type=RecallType(), default="0.95", show_default=True,
               help="Share of the true neighbours, or certified, or exact.")  # fmt: skip
 @click.option("--min-similarity", type=float, metavar="S", help="Leave out hits below it.")
-@click.option("--group-by", type=click.Choice(["person"]), help="The best face of each person.")
+@click.option("--group-by", type=click.Choice(["person", "track"]),
+              help="The best face of each; one that has none stands alone.")  # fmt: skip
 @click.option("--after", type=int, metavar="TOKEN", help="Wait until this write is visible.")
 @click.option("--explain", is_flag=True, help="Show the plan, why, and the time of each step.")
 @with_json
@@ -117,9 +118,8 @@ def search_command(
     asked: dict[str, Any] = {
         name: options[name]
         for name in ("text", "not_text", "where", "count", "recall", "min_similarity", "after",
-                     "strict")
+                     "strict", "group_by")
     }  # fmt: skip
-    asked["one_per_person"] = options["group_by"] == "person"
     with session.facedex(collection=collection) as facedex:
         if options["captions"]:
             captions = facedex.search_captions(like=_look(facedex, options), **asked)
@@ -260,6 +260,7 @@ def _plan_text(plan: dict[str, Any]) -> str:
 
 def _hit_values(hit: "Hit") -> dict[str, Any]:
     values: dict[str, Any] = {"similarity": hit.similarity, **record_values(hit.record)}
+    values["track"] = hit.record.attributes.get("track")
     if hit.parts:
         values["similarities"] = dict(hit.parts)
     if hit.fused is not None:
@@ -271,14 +272,20 @@ def _hit_table(hits: "list[Hit]") -> str:
     if not hits:
         return "no face passes"
     parts = sorted({name for hit in hits for name in hit.parts})
+    tracks = [hit.record.attributes.get("track") for hit in hits]
+    tracked = any(track is not None for track in tracks)
     return table(
         [
             [
                 "-" if hit.similarity is None else f"{hit.similarity:.4f}",
                 *(f"{hit.parts[name]:.4f}" if name in hit.parts else "-" for name in parts),
                 *record_cells(hit.record),
+                *([printable(track or "-")] if tracked else []),
             ]
-            for hit in hits
+            for hit, track in zip(hits, tracks, strict=True)
         ],
-        header=["similarity", *parts, "face", "person", "quality", "picture"],
+        header=[
+            *("similarity", *parts, "face", "person", "quality", "picture"),
+            *(["track"] if tracked else []),
+        ],
     )

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retrieval.errors import CursorTooOldError, SnapshotUnusableError
+from retrieval.errors import CursorTooOldError, SnapshotUnusableError, UsageError
 from retrieval.fields import Fields
-from retrieval.filters.column import ScalarColumn
+from retrieval.filters.column import Column, ScalarColumn
 from retrieval.filters.columns import Columns
 from retrieval.filters.evaluate import evaluate
 from retrieval.filters.rows import RowSet
@@ -38,7 +38,7 @@ from retrieval.index.exact import PADDING, Mask, Numbers, Rows, places_in
 from retrieval.index.snapshot import Snapshot
 from retrieval.store.changes import Changes, Everything
 from retrieval.store.vectors import half_rows
-from retrieval.values import Cursor, FaceIds, HalfRows
+from retrieval.values import Cursor, FaceIds, FieldType, HalfRows, Value
 
 CHUNK_ROWS: Final = 2**16  # the store is read in pieces of this size where there is no snapshot
 
@@ -128,19 +128,21 @@ class View:
             found[here] = True
         return vectors, found
 
-    def persons_of(self, faces: FaceIds) -> FaceIds:
-        """The person id of each face of this view, (n,); -1 for a face without a person."""
-        persons = np.full(len(faces), -1)
-        if self.snapshot is not None and self.columns is not None:
-            places = self.snapshot.places(faces)
-            _fill_persons(persons, places, self.columns)
-            for one in self.patches:
-                _fill_persons(persons, places_in(one.numbers, places), one.columns)
-        for piece in self.chunks:
-            places = places_in(piece.rows.ids, faces)
-            alive = (places >= 0) & piece.alive[places]
-            _fill_persons(persons, np.where(alive, places, -1), piece.columns)
-        return persons
+    def groups_of(self, faces: FaceIds, field: str) -> Numbers:
+        """A number for each face's value of a field, (n,), equal where values are; -1 without one.
+
+        Numbers mean nothing beyond one call.
+
+        Raises:
+            UsageError: there is no such field, or it holds several values a face.
+        """
+        groups, known = np.full(len(faces), -1), dict[Value, int]()
+        if field not in self.fields or self.fields[field] is FieldType.TAGS:
+            raise UsageError(f"faces are grouped by '{field}', which is no field of this index")
+        for places, columns in self._columns_of(faces):
+            here = np.flatnonzero(places >= 0)
+            groups[here] = _grouped(columns.by_name[field], places[here], known)
+        return groups
 
     def parts(self) -> Iterator[Part]:
         """All faces, each in one part, with what holds of them now."""
@@ -155,6 +157,17 @@ class View:
         for piece in self.chunks:
             places = np.flatnonzero(piece.alive)
             yield Part(piece.rows, places, piece.columns, places)
+
+    def _columns_of(self, faces: FaceIds) -> Iterator[tuple[Numbers, Columns]]:
+        """Where the faces are in columns, -1 where not; what comes later holds."""
+        if self.snapshot is not None and self.columns is not None:
+            places = self.snapshot.places(faces)
+            yield places, self.columns
+            for one in self.patches:
+                yield places_in(one.numbers, places), one.columns
+        for piece in self.chunks:
+            places = places_in(piece.rows.ids, faces)
+            yield np.where((places >= 0) & piece.alive[places], places, -1), piece.columns
 
     def _snapshot_survivors(self, filter_: Filter) -> RowSet:
         if self.columns is None:
@@ -328,11 +341,13 @@ def _tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _fill_persons(persons: FaceIds, places: Numbers, columns: Columns) -> None:
-    """Set the person of each face that has a place here."""
-    column = columns.by_name["person_id"]
+def _grouped(column: Column, rows: Numbers, known: dict[Value, int]) -> Numbers:
+    """The number of each row's value, which `known` tells, or is told; -1 for none."""
     if not isinstance(column, ScalarColumn):
-        raise TypeError("person_id is no integer column")
-    here = places >= 0
-    values, known = column.held(places[here])
-    persons[here] = np.where(known, values, -1)
+        raise TypeError("a field of one value is no such column")
+    codes, firsts, places = np.unique(column.codes[rows], return_index=True, return_inverse=True)
+    numbers = [
+        known.setdefault(column.get(row), len(known)) if code else -1
+        for code, row in zip(codes.tolist(), rows[firsts].tolist(), strict=True)
+    ]
+    return np.array(numbers, np.int64)[places]
