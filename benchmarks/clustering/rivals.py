@@ -4,15 +4,17 @@ Which is fair: all of them see the same pairs, and none more than those above it
 way leaves alone is -1.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.clustering.graphs import Pairs
+from retrieval.clusters import grouping
 from retrieval.kernels.compiled import kernel
+from retrieval.people.calibration import Calibration
 from retrieval.values import HalfRows
 
 Ints = npt.NDArray[np.int64]
@@ -28,15 +30,25 @@ class Faces:
 
     pairs: Pairs
     count: int  # rows
-    vectors: HalfRows | None = None  # (n, d)
+    vectors: HalfRows | None = None  # (n, d); only our own looks at these
     quality: npt.NDArray[np.float64] | None = None  # (n,)
-    more: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     def __len__(self) -> int:
         return self.count
 
 
 Rival = Callable[[Faces, Settings], Ints]
+
+
+def ours(faces: Faces, _settings: Settings) -> Ints:
+    """The default of `facedex cluster`: nothing is tuned, the calibration says where to stop."""
+    pairs = grouping.Pairs(*(np.asarray(each) for each in faces.pairs))
+    assert faces.vectors is not None
+    assert faces.quality is not None
+    assert faces.calibration is not None
+    vectors = faces.vectors.astype(np.float32)
+    return grouping.group(vectors, faces.quality, pairs, calibration=faces.calibration).groups
 
 
 def components(faces: Faces, settings: Settings) -> Ints:
@@ -166,9 +178,8 @@ def _matrix(faces: Faces, threshold: float) -> Any:
     return made.tocsr()
 
 
-THRESHOLDS: Final = tuple(np.round(np.arange(0.36, 0.60, 0.02), 2).tolist())
-
 RIVALS: Final[dict[str, Rival]] = {
+    "ours": ours,
     "components": components,
     "dbscan": dbscan,
     "hdbscan": hdbscan,
@@ -183,5 +194,12 @@ TUNED: Final[dict[str, list[dict[str, float]]]] = {
     "hdbscan": [{"min_cluster_size": 2, "min_samples": least} for least in (1, 2, 3)],
     "whispers": [{}],
     "infomap": [{}],
-    "leiden": [{"resolution": resolution} for resolution in (0.01, 0.03, 0.1, 0.2)],
+    "leiden": [{"resolution": resolution} for resolution in (0.003, 0.01, 0.03, 0.1, 0.3)],
 }
+
+
+def settings_of(name: str, thresholds: Sequence[float]) -> list[dict[str, float]]:
+    """All settings that a way is tried with; ours has one."""
+    if name == "ours":
+        return [{}]
+    return [{**more, "threshold": one} for more in TUNED[name] for one in thresholds]
