@@ -55,6 +55,7 @@ from retrieval.values import (
 # A question about faces loads no network, no codec of pictures, nothing of the write path: the
 # methods that need those import them (0.7 s of 1.3 s).
 if TYPE_CHECKING:
+    from facedex.clustering import Clustering
     from facedex.duplicates import Duplicates
     from facedex.evaluation import Evaluation
     from facedex.probes import Probes
@@ -401,6 +402,13 @@ class Facedex:
         from facedex.evaluation import Evaluation
 
         return Evaluation(self)
+
+    @cached_property
+    def clustering(self) -> "Clustering":
+        """Which faces belong together."""
+        from facedex.clustering import Clustering
+
+        return Clustering(self)
 
     @cached_property
     def duplicates(self) -> "Duplicates":

@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "caption": ("caption", "Train a face-text model, and let it tell attributes of faces."),
     "index": ("index", "Build, show and verify the index."),
     "check": ("index", "Compare store and index."),
+    "cluster": ("cluster", "Propose who is the same person."),
     "evaluate": ("evaluate", "Measure error rates on faces whose person is known."),
     "dedup": ("dedup", "Find what is there twice, and mark it."),
     "bench": ("bench", "Compare engines for filtered search."),

@@ -31,3 +31,21 @@ def row_bar(unit: str = "row") -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.n)
 
         yield show
+
+
+@contextmanager
+def stage_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for (what is done, done, total) that begins anew with each thing that is done."""
+    with tqdm(disable=None, dynamic_ncols=True) as bar:
+        shown = ""
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal shown
+            if what != shown:
+                shown = what
+                bar.set_description(what)
+                bar.reset(total)
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show

@@ -37,6 +37,7 @@ from retrieval.kernels.grouping import (
 from retrieval.limits import VECTOR_LENGTH_MIN
 from retrieval.people.calibration import Calibration
 from retrieval.people.template import weights
+from retrieval.quality import QUALITY_FLOOR
 from retrieval.values import Floats
 
 Places = npt.NDArray[np.int64]
@@ -96,6 +97,24 @@ class Step:
         return min(sum(self.by_chance) / max(sum(self.joins), 1), CHANCE_MAX)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """Where joining ended, for faces that come later."""
+
+    faces: float  # similarity of templates, both of few faces
+    mixed: float  # of few faces and a group
+    alike: float  # the mean similarity of two faces of a group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Nodes:
+    """Groups, by their templates, and single faces."""
+
+    vectors: npt.NDArray[np.floating]  # (n, d) of unit length
+    weights: Doubles  # (n,) of all faces of a node together
+    sizes: npt.NDArray[np.int32]  # (n,) faces
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Doubts:
     """Pairs of groups that nearly were one, the nearest first."""
@@ -112,8 +131,7 @@ class Grouping:
     groups: Places  # (n,) the lowest place of each one's group
     similarities: Floats  # (n,) to the template of the rest of its group; NaN alone
     confidence: Floats  # (n,) chance that it belongs there; NaN alone
-    thresholds: tuple[float, float]  # between few faces, and of those with groups
-    alike: float  # the mean similarity of two faces of a group
+    ended: Ended
     steps: tuple[Step, ...]
     doubts: Doubts
 
@@ -127,7 +145,7 @@ def group(
     constraints: Constraints | None = None,
     progress: Progress = lambda *_: None,
 ) -> Grouping:
-    """Group faces.
+    """Group faces; those below the quality floor stay alone, unless people said whose they are.
 
     Args:
         vectors: (n, d) of unit length.
@@ -140,9 +158,44 @@ def group(
     Raises:
         UsageError: two faces must be together, and apart.
     """
-    state = _State(vectors, quality, pairs, constraints or Constraints())
+    said = constraints or Constraints()
+    state = _State(vectors, weights(quality), usable(pairs, quality, said), said)
     steps = state.descended(calibration, progress)
     return state.told(steps)
+
+
+def attach(nodes: Nodes, pairs: Pairs, *, like: Ended, apart: Places) -> Places:
+    """Join single faces to the groups that there are, or to each other, as a whole run ended.
+
+    Two groups are not joined: a whole run does that.
+
+    Args:
+        nodes: groups and single faces.
+        pairs: between them, none between two groups.
+        like: where joining ended.
+        apart: (m, 2) nodes that must not be one.
+
+    Returns:
+        The lowest node of each one's group, (n,).
+    """
+    owners = np.where(nodes.sizes > 1, np.arange(len(nodes.sizes)), -1)
+    state = _State(
+        nodes.vectors,
+        nodes.weights,
+        pairs,
+        Constraints(apart=apart, owners=owners),
+        sizes=nodes.sizes,
+    )
+    return state.joined_like(like)
+
+
+def usable(pairs: Pairs, quality: Doubles, said: Constraints) -> Pairs:
+    """The pairs in which no face is too poor to be told from others: poor faces are all alike."""
+    poor = quality < QUALITY_FLOOR  # not where it is unknown
+    if said.owners is not None:
+        poor &= said.owners < 0
+    kept = ~(poor[pairs.ones] | poor[pairs.others])
+    return Pairs(pairs.ones[kept], pairs.others[kept], pairs.similarities[kept])
 
 
 class _State:
@@ -151,12 +204,13 @@ class _State:
     def __init__(
         self,
         vectors: npt.NDArray[np.floating],
-        quality: Doubles,
+        counted: Doubles,
         pairs: Pairs,
         constraints: Constraints,
+        *,
+        sizes: npt.NDArray[np.int32] | None = None,
     ) -> None:
         size = len(vectors)
-        counted = weights(quality)
         self._vectors, self._counted = vectors, counted
         order = np.lexsort((pairs.others, pairs.ones, -pairs.similarities))
         self._edges = (
@@ -170,7 +224,7 @@ class _State:
         owners = constraints.owners
         self._groups = (
             np.arange(size),
-            np.ones(size, np.int32),
+            np.ones(size, np.int32) if sizes is None else sizes.astype(np.int32),
             sums,
             np.column_stack([counted, counted**2]),
             np.full(size, -1) if owners is None else owners.astype(np.int64),
@@ -226,6 +280,13 @@ class _State:
             progress(number, round((begin - end) / STEP))
         return tuple(steps)
 
+    def joined_like(self, ended: Ended) -> Places:
+        """Join as another run ended; give the lowest place of each one's group."""
+        self._alike = ended.alike
+        self._thresholds[:] = ended.faces, ended.mixed
+        self._joined(min(ended.faces, ended.mixed))
+        return _lowest(_roots_of(self._groups[0]))
+
     def _step(self, similarity: float, going: set[int], chance: "_Chance") -> Step:
         sizes = self._groups[1][self._roots()]
         few, many = int((sizes < GROUP_FACES).sum()), int((sizes >= GROUP_FACES).sum())
@@ -270,16 +331,16 @@ class _State:
         """The groups as they are now."""
         parents = self._groups[0]
         roots = _roots_of(parents)
-        _, groups = np.unique(roots, return_inverse=True)
-        lowest = np.full(groups.max(initial=-1) + 1, len(roots))
-        np.minimum.at(lowest, groups, np.arange(len(roots)))
         similarities = self._to_the_rest(roots)
         return Grouping(
-            groups=lowest[groups],
+            groups=_lowest(roots),
             similarities=similarities,
             confidence=_confidence(similarities, steps),
-            thresholds=(float(self._thresholds[FACES]), float(self._thresholds[MIXED])),
-            alike=self._alike,
+            ended=Ended(
+                faces=float(self._thresholds[FACES]),
+                mixed=float(self._thresholds[MIXED]),
+                alike=self._alike,
+            ),
             steps=steps,
             doubts=self._doubts(),
         )
@@ -334,7 +395,10 @@ class _State:
     def _restore(self, kept: list[npt.NDArray[Any]]) -> None:
         for part, before in zip(self._parts(), kept, strict=True):
             part[:] = before
-        add_up(self._groups, self._vectors, self._counted)
+        self._groups[2][:] = 0.0
+        for begin in range(0, len(self._vectors), BLOCK_ROWS):
+            block = self._vectors[begin : begin + BLOCK_ROWS].astype(np.float32)
+            add_up(self._groups, begin, block, self._counted[begin : begin + BLOCK_ROWS])
 
 
 class _Chance:
@@ -368,6 +432,12 @@ def _roots_of(parents: Places) -> Places:
     while (roots[roots] != roots).any():
         roots = roots[roots]
     return roots
+
+
+def _lowest(roots: Places) -> Places:
+    """The lowest place of each one's group."""
+    _, firsts, groups = np.unique(roots, return_index=True, return_inverse=True)
+    return firsts[groups]
 
 
 def _walls(apart: Places) -> tuple[Places, Places]:

@@ -175,12 +175,17 @@ def nearly(groups, walls, ones, others, thresholds, alike, found, needed):
 
 
 @kernel
-def add_up(groups, vectors, counted):
-    """Make the sums anew from vectors (n, d) and their weights (n,)."""
+def add_up(groups, begin, vectors, counted):
+    """Add vectors (m, d) float32, by their weights (m,), to the sums of the groups they are in.
+
+    Args:
+        groups: see above.
+        begin: the place of the first vector; the others follow.
+        vectors, counted: see above.
+    """
     parents, sums = groups[0], groups[2]
-    sums[:] = 0.0
     for place in range(len(vectors)):
-        root = root_of(parents, place)
+        root = root_of(parents, begin + place)
         weight = np.float32(counted[place])
         for item in range(vectors.shape[1]):
-            sums[root, item] += weight * np.float32(vectors[place, item])
+            sums[root, item] += weight * vectors[place, item]
