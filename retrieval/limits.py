@@ -33,6 +33,7 @@ PROTECTED_PERSONS_MAX: Final = (
     10_000  # each new face is compared with each of them, 4,096 faces at once
 )
 REFUSED_ROWS_MAX: Final = 1_000  # that an import names one by one; it counts them all
+PAIRS_MAX: Final = 20_000_000  # of identities that are too alike, told one by one: 480 MB
 
 
 def within(limit: int, value: int, *, what: str) -> int:
