@@ -39,6 +39,12 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+def ingest(facedex: Facedex, folder: Path, *names: str, source: str = "camera") -> None:
+    paths = [str(folder / name) for name in names]
+    ran = facedex("ingest", *paths, "--source", source, "--workers", "1")
+    assert ran.status == 0, ran.err
+
+
 def members(out: Path) -> dict[int, dict[str, tuple[str, str]]]:
     """Decision and reason of each picture, by group."""
     found: dict[int, dict[str, tuple[str, str]]] = {}
@@ -53,8 +59,8 @@ def test_copies_are_found_marked_and_unmarked(
     facedex: Facedex, pictures: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    for name in ("a.png", ".", "more.tar"):  # of two as good, the first one is kept
-        assert facedex("ingest", str(pictures / name), "--workers", "1").status == 0
+    for names in (["a.png"], [".", "more.tar"]):  # of two as good, the first one is kept
+        ingest(facedex, pictures, *names)
 
     def count(*where: str) -> int:
         return int(facedex("count", *where, "--json").json["count"])
@@ -105,10 +111,8 @@ def test_copies_are_found_marked_and_unmarked(
 def test_a_preferred_source_is_kept_and_a_gone_original_told(
     facedex: Facedex, pictures: Path, tmp_path: Path
 ) -> None:
-    small = pictures / "c.jpg"
-    assert facedex("ingest", str(small), "--source", "archive", "--workers", "1").status == 0
-    assert facedex("ingest", str(pictures / "a.png"), "--workers", "1").status == 0
-    assert facedex("ingest", str(pictures / "b.jpg"), "--workers", "1").status == 0
+    ingest(facedex, pictures, "c.jpg", source="archive")
+    ingest(facedex, pictures, "a.png", "b.jpg")
     (pictures / "b.jpg").unlink()
     out = tmp_path / "out"
     ran = facedex("dedup", "--prefer", "archive", "--out", str(out))
@@ -129,8 +133,7 @@ def test_the_report_shows_in_a_browser(facedex: Facedex, pictures: Path, tmp_pat
     if chromium is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     out, shot = tmp_path / "out", tmp_path / "shot.png"
-    for name in ("a.png", "b.jpg"):
-        assert facedex("ingest", str(pictures / name), "--workers", "1").status == 0
+    ingest(facedex, pictures, "a.png", "b.jpg")
     assert facedex("dedup", "--out", str(out)).status == 0
     subprocess.run(
         [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=390,1200",
