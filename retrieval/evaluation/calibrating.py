@@ -32,6 +32,7 @@ from retrieval.values import Space, UnitRows
 DRAWS: Final = 200  # for an interval of a tail; each holds a number for every probe
 PROBES_AT_ONCE: Final = 1_024
 GENUINE_BELOW: Final = 0.05  # of genuine pairs are less alike than persons that count as one
+JOINED_BY_CHANCE: Final = 0.01  # pairs of strangers, of persons
 LEAST: Final = 1e-12  # a share of nothing has no logarithm
 
 
@@ -90,13 +91,17 @@ def distinct(labelled: Labelled, curve: Curve) -> tuple[Labelled, tuple[tuple[in
     Args:
         labelled: faces of known persons.
         curve: of all pairs of these faces; 95 of 100 genuine pairs reach the similarity at which
-            the templates of two persons are taken for one person's.
+            the templates of two persons are taken for one person's, and so few pairs of strangers
+            that they are no more than a hundredth of the persons.
 
     Returns:
         The faces, and the pairs of persons that were taken for one.
     """
-    cut = float(THRESHOLDS[int(np.searchsorted(curve.fnmr, GENUINE_BELOW))])
     persons, gallery = templates(labelled.vectors, labelled.quality, labelled.persons)
+    alike = int(np.searchsorted(curve.fnmr, GENUINE_BELOW))
+    # Where faces of one person are often as unlike as strangers, that alone would join everybody.
+    by_chance = curve.fmr * (len(persons) - 1) / 2
+    cut = float(THRESHOLDS[max(alike, int(np.argmax(by_chance <= JOINED_BY_CHANCE)))])
     pairs = list(_alike(gallery, cut))
     meant = np.arange(len(persons))
     for one, other in pairs:

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from retrieval.evaluation.calibrating import calibrate
 from retrieval.people.template import templates
 from retrieval.store.labelled import Labelled
 from retrieval.values import Space, SpaceId, UnitRows, unit_rows
+from tests.labelled import people as people_of
 
 DIMENSION, PERSONS, EACH = 64, 1_200, 3
 SPACE = Space(
@@ -83,3 +85,12 @@ def test_one_person_under_two_names_does_not_spoil_the_thresholds(
         assert found.calibration.for_fmr(fmr).similarity == pytest.approx(
             clean.calibration.for_fmr(fmr).similarity, abs=0.02
         )
+
+
+def test_people_whose_faces_are_often_as_unlike_as_strangers_are_not_taken_for_one() -> None:
+    hard = people_of([6] * 300, dimension=126, noise=1.3, seed=4)
+    found = calibrate(hard, space=SPACE, data="numbers")
+    assert len(found.joined) <= 6
+    # Strangers of so many dimensions are as alike as directions are.
+    at = found.calibration.for_fmr(1e-4).similarity
+    assert at == pytest.approx(stats.beta(62.5, 62.5, loc=-1, scale=2).isf(1e-4), abs=0.01)
