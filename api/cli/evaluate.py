@@ -17,6 +17,7 @@ from api.cli.output import (
     with_json,
     with_where,
 )
+from api.cli.separability import separability_command
 
 if TYPE_CHECKING:
     from facedex.handle import Facedex
@@ -57,6 +58,7 @@ Examples:
   facedex evaluate identification --gallery 100 --gallery 1000 --out report/
   facedex evaluate bias --by gender --fmr 0.0001
   facedex evaluate captions --groups gender --sentence "a banker" --sentence "a nurse"
+  facedex evaluate separability --fmr 1e-6 --out separability/
   facedex evaluate clustering --clusters clusters.parquet --out report/
 """
 )
@@ -66,6 +68,9 @@ def evaluate_command() -> None:
     Each figure has a 95 % interval from draws of persons; a rate that the data do not carry (fewer
     than 30 errors) is not given. docs/guides/evaluation.md explains every word.
     """
+
+
+evaluate_command.add_command(separability_command, "separability")
 
 
 @evaluate_command.command("verification")

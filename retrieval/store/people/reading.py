@@ -44,6 +44,12 @@ _LINKS: Final = text("""
     WHERE :person IN (one_id, two_id)
     ORDER BY 1
 """)
+_ALL_LINKS: Final = text("""
+    SELECT one_id, two_id
+    FROM person_link JOIN person ON person.id = one_id
+    WHERE person.collection_id = :collection
+    ORDER BY one_id, two_id
+""")
 _FACES: Final = text("SELECT id FROM face WHERE person_id = :person ORDER BY id")
 _REJECTED: Final = text("SELECT face_id FROM rejection WHERE person_id = :person ORDER BY face_id")
 _SPACES: Final = text("""
@@ -155,6 +161,12 @@ def names_of(connection: Connection, numbers: Sequence[PersonId]) -> dict[Person
 def links_of(connection: Connection, number: PersonId) -> list[PersonId]:
     """The other records of the same human, ascending."""
     return list(connection.scalars(_LINKS, {"person": number}))
+
+
+def all_links(connection: Connection, *, collection: Collection) -> list[tuple[int, int]]:
+    """Every two records of the same human, the lower number first."""
+    rows = connection.execute(_ALL_LINKS, {"collection": collection.id})
+    return [(row.one_id, row.two_id) for row in rows]
 
 
 def faces_of(connection: Connection, number: PersonId) -> list[FaceId]:
