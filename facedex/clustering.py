@@ -21,6 +21,7 @@ from indexer.bulk.files import whole
 from retrieval.clusters import keeping
 from retrieval.clusters.grouping import Grouping
 from retrieval.clusters.methods import Method
+from retrieval.evaluation.clustering import Assignment
 from retrieval.store import audit
 from retrieval.store import clusterings as kept
 from retrieval.store.database import token
@@ -118,6 +119,25 @@ class Clustering:
         persons = crowd.attached(progress)
         confidence = np.full(len(persons), np.nan, np.float32)
         return self._told(crowd, None, persons, confidence, write=write)
+
+    def unaided(
+        self,
+        *,
+        where: str | None = None,
+        method: Method = Method.TEMPLATES,
+        threshold: float | None = None,
+        progress: Progress = lambda *_: None,
+    ) -> Assignment:
+        """The groups that would be found if nobody had said who is who; nothing is stored.
+
+        Arguments and errors are those of `cluster`.
+        """
+        crowd = Crowd(self._facedex, where).forgetful()
+        if method is Method.TEMPLATES:
+            groups = crowd.grouped(progress).groups
+        else:
+            groups = crowd.grouped_by(method, threshold, progress)
+        return Assignment(crowd.standing.faces, groups)
 
     def _told(
         self,

@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -81,6 +83,17 @@ class Crowd:
             constraints=self._constraints(),
             progress=lambda done, of_all: progress("grouping", done, of_all),
         )
+
+    def forgetful(self) -> "Crowd":
+        """The same faces as if nobody had said who they are; those of one picture stay apart."""
+        blank = copy(self)
+        blank.standing = replace(
+            self.standing,
+            persons=np.full(len(self.standing), kept.NOBODY),
+            said=np.zeros(len(self.standing), np.bool_),
+        )
+        blank._rejected = self._rejected[:0]  # noqa: SLF001 - it is a Crowd
+        return blank
 
     def grouped_by(self, method: Method, threshold: float | None, progress: Progress) -> Places:
         """Group all by a library."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         SentencesReport,
         SkewReport,
     )
-    from retrieval.evaluation.clustering import ClusteringReport
+    from retrieval.evaluation.clustering import Assignment, ClusteringReport
     from retrieval.evaluation.discard import DiscardReport
     from retrieval.evaluation.groups import Differential, GroupReport, GroupsReport
     from retrieval.evaluation.identification import GalleryReport, IdentificationReport
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Figures = dict[str, Any]
 FPIRS_DEFAULT: Final = (0.1, 0.01, 0.001)
+METHODS: Final = ("templates", "components", "hdbscan", "leiden")
 SHARE: Final = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
@@ -59,7 +60,8 @@ Examples:
   facedex evaluate bias --by gender --fmr 0.0001
   facedex evaluate captions --groups gender --sentence "a banker" --sentence "a nurse"
   facedex evaluate separability --fmr 1e-6 --out separability/
-  facedex evaluate clustering --clusters clusters.parquet --out report/
+  facedex evaluate clustering --out report/
+  facedex evaluate clustering --clusters groups/clusters.parquet --json
 """
 )
 def evaluate_command() -> None:
@@ -305,10 +307,12 @@ def captions(
 @click.option(
     "--clusters",
     metavar="FILE",
-    required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Parquet with the columns face and cluster; null or below zero: on its own.",
+    help="Parquet with face, and cluster or person, as of `facedex cluster --out`.",
 )
+@click.option("--method", type=click.Choice(METHODS), default="templates", show_default=True,
+              help="Of `facedex cluster`, without --clusters.")  # fmt: skip
+@click.option("--threshold", type=click.FloatRange(-1, 1), help="For another --method.")
 @click.option("--by", metavar="FIELD", help="Says who a face is, instead of its person.")
 @click.option(
     "--faces-max",
@@ -330,14 +334,15 @@ def clustering(
 ) -> None:
     """Groups of faces against the persons known: pairwise and BCubed F, ARI, NMI.
 
-    A face that --clusters does not name is on its own. Faces of unknown person stay out.
+    Without --clusters, what `facedex cluster` would find if nobody had said who is who; nothing is
+    stored. A face that --clusters does not name is on its own. Faces of unknown person are grouped
+    along, and not judged.
     """
     _before_work(out)
-    from retrieval.evaluation.clustering import read_assignment
     from retrieval.evaluation.pages import clustering_page
 
-    assignment = read_assignment(options["clusters"])
     with session.facedex(collection=collection) as facedex:
+        assignment = _assignment(facedex, where=where, **options)
         report = facedex.evaluation.clustering(
             lambda faces: assignment.of(faces.faces),
             where=where,
@@ -346,6 +351,26 @@ def clustering(
             seed=options["seed"],
         )
     _show(clustering_page(report), _clustering(report), out=out, as_json=as_json)
+
+
+def _assignment(
+    facedex: "Facedex", *, where: str | None, clusters: Path | None, **options: Any
+) -> "Assignment":
+    """What a file says, or what is found now."""
+    if clusters is not None:
+        from retrieval.evaluation.clustering import read_assignment
+
+        return read_assignment(clusters)
+    from api.cli.progress import stage_bar
+    from retrieval.clusters.methods import Method
+
+    with stage_bar() as progress:
+        return facedex.clustering.unaided(
+            where=where,
+            method=Method(options["method"]),
+            threshold=options["threshold"],
+            progress=progress,
+        )
 
 
 def _ranks(

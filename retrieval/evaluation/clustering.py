@@ -84,20 +84,23 @@ class Assignment(NamedTuple):
 
 
 def read_assignment(path: Path) -> Assignment:
-    """Read a Parquet file with the columns `face` and `cluster`.
+    """Read a Parquet file with the columns `face` and `cluster`, or `person` in its place.
 
-    A cluster is a whole number or a text; null, and a number below zero, is a face on its own.
+    A face without one is on its own, and so is one whose cluster is a number below zero. The file
+    that `facedex cluster --out` writes has persons, of which new ones are below zero.
 
     Raises:
         UsageError: the file cannot be read as that, is empty, or names a face twice.
     """
     try:
-        table = pq.read_table(path, columns=["face", "cluster"])
+        table = pq.read_table(path)
+        by = "cluster" if "cluster" in table.column_names else "person"
         faces = table["face"].cast(pa.int64()).to_numpy()
-        clusters = _numbers_of(table["cluster"].combine_chunks())
+        clusters = _numbers_of(table[by].combine_chunks(), alone_below=by == "cluster")
     except (OSError, ValueError, KeyError, NotImplementedError) as cause:
         raise UsageError(
-            f"{path} is no Parquet file with the columns 'face' (whole numbers) and 'cluster'"
+            f"{path} is no Parquet file with the columns 'face' (whole numbers) and 'cluster' or"
+            " 'person'"
         ) from cause
     order = np.argsort(faces, kind="stable")
     if not len(faces) or not np.diff(faces[order]).all():
@@ -105,10 +108,12 @@ def read_assignment(path: Path) -> Assignment:
     return Assignment(faces[order], clusters[order])
 
 
-def _numbers_of(column: pa.Array) -> Ints:
-    if not pa.types.is_integer(column.type):
-        column = pc.dictionary_encode(column.cast(pa.string())).indices
-    numbers: Ints = pc.fill_null(column.cast(pa.int64()), ALONE).to_numpy()
+def _numbers_of(column: pa.Array, *, alone_below: bool) -> Ints:
+    if alone_below and pa.types.is_integer(column.type):
+        column = pc.if_else(pc.less(column, 0), None, column)
+    numbers: Ints = pc.fill_null(
+        pc.dictionary_encode(column).indices.cast(pa.int64()), ALONE
+    ).to_numpy()
     return numbers
 
 

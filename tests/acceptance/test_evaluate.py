@@ -234,9 +234,49 @@ def test_clusters_of_a_file_are_judged_against_persons_or_a_field(
     assert "2 persons have two faces" in by_size.err
 
 
+def test_groups_are_judged_that_would_be_found_if_nobody_had_said_who_is_who(
+    known: Facedex, home: Path, tmp_path: Path
+) -> None:
+    """Oracle: the same faces in a collection without persons, grouped."""
+    from retrieval.evaluation.clustering import figures
+    from retrieval.store.calibrations import keep_calibration
+    from retrieval.store.clusterings import NOBODY
+    from retrieval.store.collections import space_of
+
+    assert known("evaluate", "verification", "--calibrate", "--json").status == 0
+    table = pq.read_table(tmp_path / "faces.parquet").drop_columns(["person"])
+    pq.write_table(table, tmp_path / "blank.parquet")
+    ran = known("import", str(tmp_path / "blank.parquet"), "--space", "made@1", "-c", "blank")
+    assert ran.status == 0, ran.err
+    with open_facedex(home=home, collection="default") as opened:
+        faces = opened.evaluation.faces()
+        calibration = opened.recognition.calibration()
+    with open_facedex(home=home, collection="blank") as blank:
+        tenant = blank.collection()
+        with blank.store.writing() as connection:
+            space = space_of(connection, tenant)
+            keep_calibration(connection, calibration, collection=tenant, space=space)
+        grouped = blank.clustering.cluster(write=False)
+    alone = grouped.persons == NOBODY
+    # Both collections got their faces in one order.
+    places = np.argsort(np.argsort(faces.faces))
+    expected = figures(
+        faces.persons, np.where(alone, -1, np.abs(grouped.persons))[places], faces_max=20
+    )
+    assert 0.5 < expected.bcubed_f < 1
+    ran = known("evaluate", "clustering", "--json")
+    assert ran.status == 0, ran.err
+    for name, value in expected._asdict().items():
+        assert ran.json[name] == pytest.approx(value)
+    again = known("evaluate", "clustering", "--method", "components", "--json")
+    assert again.status == 0, again.err
+    assert again.json["bcubed_f"] != ran.json["bcubed_f"]
+
+
 def test_a_file_that_holds_no_clusters_is_refused(known: Facedex, tmp_path: Path) -> None:
     for table, message in (
         (pa.table({"face": [1, 2]}), "columns 'face'"),
+        (pa.table({"face": ["a"], "cluster": [1]}), "whole numbers"),
         (pa.table({"face": [1, 1], "cluster": [0, 1]}), "a face twice"),
         (
             pa.table({"face": pa.array([], pa.int64()), "cluster": pa.array([], pa.int64())}),
