@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.clustering.__main__ import _calibration
 from benchmarks.clustering.graphs import COUNT, pairs_of
-from benchmarks.clustering.sets import FaceSet, Recipe, face_set, folder_of
+from benchmarks.clustering.sets import FaceSet, Ints, Recipe, face_set, folder_of
 from facedex.clustering import Clustered
 from facedex.handle import Facedex, open_facedex
 from indexer.bulk.importing import ImportRequest
@@ -74,12 +74,18 @@ def joined(faces: FaceSet, work: Path) -> dict[str, Any]:
         "before_bcubed_f": round(figures(faces.persons[:first], before.persons).bcubed_f, 4),
         "later_bcubed_f": round(figures(faces.persons, later.persons).bcubed_f, 4),
         "full_bcubed_f": round(figures(faces.persons, full.persons).bcubed_f, 4),
-        "ari": round(figures(full.persons, later.persons).ari, 4),
+        "ari": round(figures(numbered(full.persons), later.persons).ari, 4),
         "later_s": round(wall_s, 1),
         "full_s": round(full_s, 1),
         "later_cpu_s": round(cpu_s, 1),
         "full_cpu_s": round(full_cpu_s, 1),
     }
+
+
+def numbered(persons: Ints) -> Ints:
+    """The same, each one alone a person of its own, and no number below zero."""
+    alone = persons == -1
+    return np.where(alone, np.arange(len(persons)), persons - persons.min() + len(persons))
 
 
 def calibration_of(faces: FaceSet, work: Path) -> Calibration:

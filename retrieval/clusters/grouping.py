@@ -262,6 +262,7 @@ class _State:
         begin, end = chance.range_for(len(self._vectors))
         self._thresholds[:] = begin
         self._joined(begin)
+        self._alike = self._measured_alike()
         steps: list[Step] = []
         going = {FACES, MIXED}
         for number in range(1, round((begin - end) / STEP) + 1):
@@ -293,6 +294,7 @@ class _State:
         for kind in going:
             self._thresholds[kind] = similarity
         joins = self._joined(similarity)
+        self._alike = self._measured_alike()
         return Step(
             similarity=round(similarity, 6),
             joins=(joins[FACES], joins[MIXED]),
@@ -313,7 +315,6 @@ class _State:
             )  # fmt: skip
             if not made:
                 break
-        self._alike = self._measured_alike()
         return [int(one) for one in joins]
 
     def _measured_alike(self) -> float:
