@@ -34,7 +34,10 @@ from retrieval.people.calibration import Calibration, from_json, to_json
 from retrieval.store.labelled import Labelled
 from retrieval.values import Space, SpaceId, unit_rows
 
-THRESHOLDS: Final = tuple(np.round(np.arange(0.36, 0.58, 0.02), 2).tolist())
+# One stray pair joins two people for good in the first; others bear many.
+CHAINED: Final = ("components", "dbscan")
+CHAINED_THRESHOLDS: Final = (0.46, 0.48, 0.5, 0.52, 0.54, 0.56)
+THRESHOLDS: Final = (0.26, 0.28, 0.3, 0.32, 0.34, 0.36, 0.38, 0.4)
 SPARE_S: Final = 3_600
 
 
@@ -48,7 +51,7 @@ def main() -> None:
     real.add_argument("--others", action="store_true", help="Group other faces along.")
     made = commands.add_parser("faces")
     made.add_argument("--rows", type=int, nargs="+", default=[ROWS])
-    made.add_argument("--thresholds", type=float, nargs="+", default=THRESHOLDS)
+    made.add_argument("--thresholds", type=float, nargs="+", help="Instead of each way's own.")
     one = commands.add_parser("one")  # what `faces` starts for each way and setting
     one.add_argument("--rows", type=int)
     one.add_argument("--way", choices=["graph", *RIVALS])
@@ -83,11 +86,15 @@ def side_by_side(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for name in chosen.rivals:
             tried = [
                 _started(chosen, rows, name, settings)
-                for settings in settings_of(name, chosen.thresholds)
+                for settings in settings_of(name, chosen.thresholds or _thresholds(name))
             ]
             yield from tried
             best.append(max(tried, key=lambda line: line.get("pairwise_f", -1.0)))
         yield from ({**line, "what": "faces, best"} for line in best)
+
+
+def _thresholds(name: str) -> tuple[float, ...]:
+    return CHAINED_THRESHOLDS if name in CHAINED else THRESHOLDS
 
 
 def _started(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.clustering.graphs import Pairs, pairs_of
+from benchmarks.clustering.graphs import FLOOR, Pairs, pairs_of
 from benchmarks.clustering.rivals import Faces, components, dbscan, whispers
 from benchmarks.clustering.sets import PULL, FaceSet, Recipe, face_set, nobody
 
@@ -78,7 +78,7 @@ def test_the_graph_has_each_pair_of_near_faces_once(easy: FaceSet, faces: Faces)
         (min(one, other), max(one, other))
         for one, others in enumerate(near.tolist())
         for other in others
-        if products[one, other] >= 0.3
+        if products[one, other] >= FLOOR
     }
     pairs = faces.pairs
     found = list(zip(pairs.ones.tolist(), pairs.others.tolist(), strict=True))
