@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks.clustering.graphs import FLOOR, Pairs, pairs_of
+from benchmarks.clustering.lfw import THRESHOLDS, Half, _crossed, _halves, _measured
 from benchmarks.clustering.rivals import Faces, components, dbscan, whispers
 from benchmarks.clustering.sets import PULL, FaceSet, Recipe, face_set, nobody
+from retrieval.evaluation.clustering import measure_clustering
+from retrieval.evaluation.resampling import Measure
 
 EASY = Recipe(rows=2_000, noise=0.7)
 
@@ -115,3 +118,30 @@ def test_whispers_split_what_a_chain_joins() -> None:
         frozenset(range(5)),
         frozenset(range(5, 10)),
     }
+
+
+def half(easy: FaceSet, rows: np.ndarray, folder: Path) -> Half:
+    vectors = easy.vectors[rows]
+    pairs = pairs_of(vectors, folder)
+    return Half(faces=Faces(pairs=pairs, count=len(rows)), rows=rows, persons=easy.persons[rows])
+
+
+def test_each_half_is_grouped_by_what_was_best_for_the_other(easy: FaceSet, work: Path) -> None:
+    rows = _halves(easy.persons)
+    assert not set(easy.persons[rows[0]]) & set(easy.persons[rows[1]])
+    assert sorted(np.concatenate(rows)) == list(range(len(easy.persons)))
+    halves = [half(easy, each, work / f"half{number}") for number, each in enumerate(rows)]
+    for judged, clusters, chosen in _crossed("components", halves, size=len(easy.persons)):
+        for mine, other, settings in zip(halves, halves[::-1], chosen, strict=True):
+            best = max(
+                other.judged(components(other.faces, {"threshold": one}))[judged]
+                for one in THRESHOLDS
+            )
+            assert other.judged(components(other.faces, settings))[judged] == best
+            found = components(mine.faces, settings)
+            assert partition(clusters[mine.rows]) == partition(found)
+        assert not set(clusters[halves[0].rows]) & set(clusters[halves[1].rows])
+        report = measure_clustering(easy.persons, clusters, faces_max=20)
+        assert _measured(easy.persons, clusters, judged) == report.figures[judged]
+        nothing = _measured(easy.persons, clusters, judged, less=clusters)
+        assert nothing == Measure(value=0.0, low=None, high=None)
