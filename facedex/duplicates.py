@@ -4,8 +4,8 @@ Reached as `facedex.duplicates`. Finding writes nothing but what is kept of orig
 (indexer/likening.py); `mark` gives duplicates a tag, or links persons, and `undo` takes that back.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -70,6 +70,7 @@ class Found:
     groups: tuple[tuple[Member, ...], ...]
     missing: tuple[MissingPicture, ...]  # originals that could not be read
     threshold: Threshold | None = None  # of persons
+    figures: Mapping[str, float] = field(default_factory=dict)  # that only this level has
 
     @property
     def duplicates(self) -> list[Member]:

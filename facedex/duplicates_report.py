@@ -47,6 +47,7 @@ TITLES: Final = {
     Level.IMAGE: ("picture", "pictures that are copies of one"),
     Level.FACE: ("face", "faces that are one shot"),
     Level.PERSON: ("person", "persons that are one human"),
+    Level.TRACK: ("frame", "frames that are near-copies of another"),
 }
 
 

@@ -32,12 +32,14 @@ Examples:
   facedex dedup --out duplicates/ --prefer archive --prefer web --apply
   facedex search --image ann.jpg --where "NOT 'duplicate' = ANY(tags)"
   facedex dedup --level person --out persons/
+  facedex dedup --level track --out frames/ --apply
   facedex dedup --list
   facedex dedup --undo 3
 """
 )
-@click.option("--level", type=click.Choice(["image", "face", "person"]), default="image",
-              show_default=True, help="Pictures, shots of a face, or persons.")  # fmt: skip
+@click.option("--level", type=click.Choice(["image", "face", "person", "track"]), default="image",
+              show_default=True,
+              help="Pictures, shots of a face, persons, or frames of a track.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
               help="For groups.parquet, groups.csv and report.html.")  # fmt: skip
 @click.option("--prefer", multiple=True, metavar="SOURCE",
@@ -97,6 +99,7 @@ def _find(facedex: "Facedex", options: dict[str, Any], *, as_json: bool) -> None
             "without_image": found.without_original,
             "missing": [_missing(one) for one in found.missing],
             **({} if found.threshold is None else {"threshold": found.threshold.similarity}),
+            **found.figures,
             **({} if told is None else _marked(told)),
         },
         as_json=as_json,
@@ -115,6 +118,13 @@ def _found(facedex: "Facedex", options: dict[str, Any]) -> "Found":
     where, prefer = options["where"], options["prefer"]
     if options["level"] == "person":
         return facedex.duplicates.persons(where=where, fmr=options["fmr"])
+    if options["level"] == "track":
+        from facedex.tracks import near_copies
+
+        if prefer:
+            raise click.UsageError("--prefer goes with pictures and faces: frames have one source")
+        with row_bar("face") as progress:
+            return near_copies(facedex, where=where, progress=progress)
     with row_bar("picture") as progress:
         if options["level"] == "face":
             return facedex.duplicates.faces(where=where, prefer=prefer, progress=progress)

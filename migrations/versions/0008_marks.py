@@ -13,7 +13,7 @@ CREATE TABLE marking (
     collection_id bigint NOT NULL REFERENCES collection ON DELETE CASCADE,
     at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL,
-    level text NOT NULL CHECK (level IN ('image', 'face', 'person')),
+    level text NOT NULL CHECK (level IN ('image', 'face', 'person', 'track')),
     tag text COLLATE "C",  -- NULL: persons were linked
     faces bigint[] NOT NULL DEFAULT '{}',  -- that had not the tag before
     opened bigint[] NOT NULL DEFAULT '{}',  -- whose tags were NULL before

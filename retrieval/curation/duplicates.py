@@ -22,6 +22,7 @@ class Level(StrEnum):
     IMAGE = "image"
     FACE = "face"
     PERSON = "person"
+    TRACK = "track"
 
 
 class Decision(StrEnum):
