@@ -135,7 +135,7 @@ def sample_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """At most N faces or persons, no two of which are so alike, taken in an order made of a seed.
+    """Choose at most N faces or persons, no two of them alike, taken in an order made of a seed.
 
     Where there are fewer, nothing that was left out could be added; another order may give a few
     more or less.

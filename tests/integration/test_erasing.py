@@ -443,5 +443,5 @@ def test_erasing_knows_every_table_that_refers_to_a_person_a_face_or_an_image(
     with store.reading() as connection:
         referring = set(connection.scalars(statement))
     alerts = {"protected.alert"}  # outlive their face and forget its number
-    expected = {"caption", "face", "person", "person_link", "rejection", "vector"}
+    expected = {"caption", "face", "person", "person_link", "proposal", "rejection", "vector"}
     assert referring - alerts == expected

@@ -90,6 +90,8 @@ _DELETES: Final = (
         WHERE caption_id = id AND face_id = ANY(CAST(:faces AS bigint[]))""",
     "DELETE FROM caption WHERE face_id = ANY(CAST(:faces AS bigint[]))",
     "DELETE FROM vector WHERE face_id = ANY(CAST(:faces AS bigint[]))",
+    """DELETE FROM proposal
+        WHERE face_id = ANY(CAST(:faces AS bigint[])) OR person_id = ANY(:persons)""",
     "DELETE FROM face WHERE id = ANY(CAST(:faces AS bigint[]))",
     "DELETE FROM image WHERE id = ANY(CAST(:images AS bigint[]))",
     "DELETE FROM person WHERE id = ANY(:persons)",
