@@ -56,6 +56,7 @@ from retrieval.values import (
 # methods that need those import them (0.7 s of 1.3 s).
 if TYPE_CHECKING:
     from facedex.clustering import Clustering
+    from facedex.curation import Curation
     from facedex.duplicates import Duplicates
     from facedex.evaluation import Evaluation
     from facedex.probes import Probes
@@ -409,6 +410,13 @@ class Facedex:
         from facedex.clustering import Clustering
 
         return Clustering(self)
+
+    @cached_property
+    def curation(self) -> "Curation":
+        """Data sets compared, cut into parts, and cleaned."""
+        from facedex.curation import Curation
+
+        return Curation(self)
 
     @cached_property
     def duplicates(self) -> "Duplicates":

@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Integer, Row, Select, cast, func, not_, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    cast,
+    exists,
+    func,
+    not_,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import REAL, array
 
 from retrieval.errors import UnknownNameError, UnusableVectorError
@@ -168,6 +180,19 @@ def matching(
     if len(found) < count and len(asked.wanted) > 1:
         found = list(connection.scalars(statement))  # the same first, and others behind
     return [FaceId(one) for one in found]
+
+
+def has_caption(words: str) -> ColumnElement[bool]:
+    """Whether a face has a caption that holds these words, all of them unless `or` stands between.
+
+    Otherwise they are read as `matching` reads them.
+    """
+    document = tables.caption.c.document
+    return exists(
+        select(tables.caption.c.id).where(
+            tables.caption.c.face_id == tables.face.c.id, document.bool_op("@@")(_query(words))
+        )
+    )
 
 
 def add_caption_vectors(

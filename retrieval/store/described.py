@@ -30,11 +30,12 @@ def read_described(
         reading.execute(compile_sql(_faces(collection, filter_, columns)))
         table = reading.fetch_arrow_table()
     paths = zip(table["path"].to_pylist(), table["member"].to_pylist(), strict=True)
-    shown = pa.array([_told(*one) for one in paths], pa.string())
+    shown = pa.array([told_path(*one) for one in paths], pa.string())
     return table.drop_columns(["path", "member"]).append_column("image", shown)
 
 
-def _told(path: bytes | None, member: str | None) -> str | None:
+def told_path(path: bytes | None, member: str | None) -> str | None:
+    """Where a picture came from, as text; None where there was none."""
     if path is None:
         return None
     shown = path.decode(errors="backslashreplace")
