@@ -4,17 +4,21 @@ Each method reads, decides (retrieval/curation), and gives its answer as a value
 figures; files are written by facedex/written.py. Nothing in the store changes but by `keep_parts`.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from retrieval.curation.rules import read_rules
 from retrieval.filters.parse import parse
 from retrieval.filters.tree import Filter
 from retrieval.store import audit
-from retrieval.values import Collection
+from retrieval.store.database import token
+from retrieval.store.parts import write_parts
+from retrieval.values import Collection, Token
 
 if TYPE_CHECKING:
     from facedex.curating import Curated
     from facedex.handle import Facedex
+    from facedex.partitioning import Partitioned
 
 
 class Curation:
@@ -47,6 +51,45 @@ class Curation:
         )
         self._told("curate", tenant, faces=found.table.num_rows)
         return found
+
+    def partition(
+        self,
+        shares: Mapping[str, float],
+        *,
+        where: str | None = None,
+        fpir: float | None = None,
+        above: float | None = None,
+        **options: Any,
+    ) -> "Partitioned":
+        """Deal out faces so that no identity is in two parts.
+
+        Args:
+            shares: of the parts, such as {"train": 0.8, "test": 0.2}.
+            where: only these faces.
+            fpir: share of searches for strangers that may find somebody [1e-3].
+            above: a cosine in its place.
+            options: seed, balance, unlabelled, progress (facedex/partitioning.py).
+        """
+        from facedex.partitioning import partitioned
+        from facedex.thresholds import Asked
+
+        tenant, filter_ = self._place(where)
+        asked = Asked(fpir=fpir, above=above)
+        found = partitioned(self._facedex, shares, asked=asked, filter_=filter_, **options)
+        self._told("partition", tenant, faces=len(found.parts))
+        return found
+
+    def keep_parts(self, found: "Partitioned", name: str) -> tuple[int, Token]:
+        """Let a text attribute tell the part of each face, and nothing of all other faces.
+
+        Gives the number of faces that changed, and the write's token.
+        """
+        with self._facedex.store.writing() as connection:
+            changed = write_parts(
+                connection, found.faces_of_parts(), name=name, collection=found.collection
+            )
+            audit.record(connection, "keep parts", found.collection, faces=changed)
+            return changed, token(connection)
 
     # --- inside ------------------------------------------------------------------------------
 

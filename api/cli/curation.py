@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 
 from api.cli.output import (
+    Command,
     Session,
     emit,
     printable,
@@ -17,6 +18,16 @@ from api.cli.output import (
 
 Figures = dict[str, Any]
 OUT: Final = click.Path(file_okay=False, path_type=Path)
+RATE: Final = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+def with_likeness(command: Command) -> Command:
+    """Add how alike two identities have to be."""
+    fpir = click.option("--fpir", type=RATE, help="Share of identities that may be taken for"
+                        " somebody else [default: 0.001].")  # fmt: skip
+    above = click.option("--above", type=click.FloatRange(0, 1, min_open=True),
+                         help="A cosine, instead of --fpir.")  # fmt: skip
+    return fpir(above(command))
 
 
 @click.command(
@@ -65,6 +76,71 @@ def _curated_text(figures: Figures, out: Path | None) -> str:
         f"{figures['images_kept']:,} pictures, of {figures['persons_kept']:,} persons"
     )
     return f"{table(rows, header=['rule', 'in', 'dropped', 'left'])}\n{told}{_where_to(out)}"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  facedex partition --parts train=.8,val=.1,test=.1 --seed 1 --out parts/
+  facedex partition --parts train=.9,test=.1 --balance gender --attribute part
+  facedex count --where "part = 'train'"
+"""
+)
+@click.option("--parts", metavar="NAME=SHARE,...", default="train=.8,val=.1,test=.1",
+              show_default=True, help="Shares that add up to 1.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--balance", metavar="FIELD", help="Whose values get the same shares, too.")
+@click.option("--unlabelled", type=click.Choice(["drop", "cluster-alone"]), default="drop",
+              show_default=True, help="Faces without a person: left out, or each an identity that"
+              " may be alike to others.")  # fmt: skip
+@with_likeness
+@click.option("--attribute", metavar="NAME",
+              help="Write the part of each face into this text attribute.")  # fmt: skip
+@click.option("--out", type=OUT, metavar="FOLDER", help="For parts.parquet and figures.json.")
+@with_where()
+@with_collection
+@with_json
+@click.pass_obj
+def partition_command(
+    session: Session, /, collection: str | None, as_json: bool, **options: Any
+) -> None:
+    """Cut a collection into parts so that no identity is in two of them.
+
+    Persons stay together that are linked, so alike that they may be one, or seen in one picture.
+    """
+    from api.cli.progress import row_bar
+    from retrieval.curation.partition import read_parts
+
+    out, attribute = options.pop("out"), options.pop("attribute")
+    shares = read_parts(options.pop("parts"))
+    with session.facedex(collection=collection) as facedex:
+        with row_bar("stripe") as progress:
+            found = facedex.curation.partition(shares, progress=progress, **options)
+        figures = found.figures()
+        if attribute is not None:
+            changed, written = facedex.curation.keep_parts(found, attribute)
+            figures |= {"changed": changed, "token": written}
+    _write(out, {"parts": found.table}, found.figures())
+    emit(figures, as_json=as_json, text=_partition_text(figures, out))
+
+
+def _partition_text(figures: Figures, out: Path | None) -> str:
+    rows = [
+        [
+            one["part"],
+            *(f"{one[name]:,}" for name in ("faces", "persons", "groups")),
+            f"{one['share']:.4f}",
+            f"{one['faces_off']:+,.0f}",
+        ]
+        for one in figures["parts"]
+    ]
+    told = (
+        f"{figures['groups']:,} groups that stay together, the largest of"
+        f" {figures['largest_group']:,} faces; {figures['pairs_alike']:,} pairs of identities are"
+        f" alike ({figures['threshold']:.3f} or more)"
+    )
+    header = ["part", "faces", "persons", "groups", "share", "off"]
+    return f"{table(rows, header=header)}\n{told}{_where_to(out)}"
 
 
 def _text_of(path: Path) -> str:

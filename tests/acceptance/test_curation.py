@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.acceptance.conftest import Facedex
 from tests.labelled import people
@@ -97,3 +98,37 @@ def test_a_rule_that_names_an_unknown_field_is_told_by_its_name(
     assert ran.status == 2
     assert "rule 'large'" in ran.err
     assert "size_px" in ran.err
+
+
+def test_parts_share_no_person_and_a_second_run_is_the_same_to_the_byte(
+    facedex: Facedex, tmp_path: Path
+) -> None:
+    imported(facedex, tmp_path, collection="made")
+    words = ("partition", "-c", "made", "--above", "0.99", "--balance", "source", "--json")
+    for name in ("one", "two"):
+        ran = facedex(*words, "--seed", "5", "--out", str(tmp_path / name))
+        assert ran.status == 0, ran.err
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    rows = pq.read_table(tmp_path / "one" / "parts.parquet").to_pylist()
+    assert len(rows) == 350
+    parts = {
+        name: {row["person"] for row in rows if row["part"] == name}
+        for name in ("train", "val", "test")
+    }
+    assert sum(len(persons) for persons in parts.values()) == 200
+    for one in ran.json["parts"]:
+        faces = sum(row["part"] == one["part"] for row in rows)
+        assert one["faces"] == faces == sum(one["values"].values())
+        assert one["faces_off"] == pytest.approx(faces - one["asked"] * 350)
+        assert abs(one["faces_off"]) <= ran.json["largest_group"]
+    told = facedex(*words[:-1], "--attribute", "split")
+    assert told.status == 0, told.err
+    count = facedex("count", "-c", "made", "--where", "split = 'train'", "--json")
+    assert count.json["count"] == pytest.approx(280, abs=6)
+    for wrong, said in (
+        (("--parts", "a=.5,b=.6"), "add up to 1.1"),
+        (("--balance", "person"), "says who somebody is"),
+    ):
+        ran = facedex("partition", "-c", "made", *wrong)
+        assert ran.status == 2
+        assert said in ran.err

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -80,3 +81,66 @@ def test_a_cut_is_audited_by_its_number_of_faces(opened: Facedex, store: Store) 
     with store.reading() as connection:
         told = connection.execute(text("SELECT detail FROM audit WHERE action = 'curate'")).scalar()
     assert told == {"faces": 8}
+
+
+def parts_of(facedex: Facedex, **options: Any) -> dict[int, str]:
+    """The part of each face, where only what is nearly equal is alike."""
+    options = {"above": 0.999, **options}
+    found = facedex.curation.partition({"a": 0.5, "b": 0.5}, **options)
+    return dict(zip(*(found.table[name].to_pylist() for name in ("face", "part")), strict=True))
+
+
+def test_who_is_seen_in_one_picture_is_in_one_part(opened: Facedex, store: Store) -> None:
+    for seed in range(8):
+        parts = parts_of(opened, seed=seed)
+        ann, bob, cid = (
+            [parts[one] for one in faces_of(store, of)] for of in ("Ann", "Bob", "Cid")
+        )
+        assert set(ann) == set(bob)  # the second picture shows both
+        assert set(cid) != set(ann)
+        assert len(parts) == 6
+
+
+def test_linked_persons_are_in_one_part(opened: Facedex) -> None:
+    opened.people.link("Ann", "Cid")
+    assert set(parts_of(opened).values()) == {"a"}
+
+
+def test_faces_of_nobody_stay_with_their_picture_and_with_those_alike(
+    opened: Facedex, store: Store
+) -> None:
+    beside, alone = faces_of(store, None)
+    [cid] = faces_of(store, "Cid")
+    for seed in range(4):
+        parts = parts_of(opened, unlabelled="cluster-alone", seed=seed)
+        assert len(parts) == 8
+        assert parts[beside] == parts[faces_of(store, "Ann")[0]]
+    apart = {
+        parts_of(opened, unlabelled="cluster-alone", seed=seed)[alone]
+        == parts_of(opened, unlabelled="cluster-alone", seed=seed)[cid]
+        for seed in range(8)
+    }
+    assert apart == {True, False}
+    with store.writing() as connection:
+        connection.execute(
+            text(
+                "UPDATE vector SET data = (SELECT data FROM vector WHERE face_id = :cid)"
+                " WHERE face_id = :alone"
+            ),
+            {"cid": cid, "alone": alone},
+        )
+    for seed in range(8):
+        parts = parts_of(opened, unlabelled="cluster-alone", seed=seed)
+        assert parts[alone] == parts[cid]
+
+
+def test_parts_are_kept_as_an_attribute_and_written_anew(opened: Facedex) -> None:
+    curation = opened.curation
+    first = curation.partition({"a": 0.5, "b": 0.5}, above=0.999)
+    assert curation.keep_parts(first, "part")[0] == 6
+    assert curation.keep_parts(first, "part")[0] == 0
+    told = {name: opened.count(where=f"part = '{name}'") for name in ("a", "b")}
+    assert told == {name: len(faces) for name, faces in first.faces_of_parts().items()}
+    only = curation.partition({"a": 0.5, "c": 0.5}, above=0.999, where="person = 'Cid'")
+    assert curation.keep_parts(only, "part")[0] in (5, 6)
+    assert opened.count(where="part IS NOT NULL") == 1
