@@ -75,12 +75,15 @@ def dbscan(faces: Faces, settings: Settings) -> Ints:
 
 
 def hdbscan(faces: Faces, settings: Settings) -> Ints:
-    """PyPI hdbscan's, over the graph; pieces that nothing joins are taken as unrelated."""
+    """PyPI hdbscan's, over the pairs above a threshold; what no chain joins is unrelated.
+
+    Without a threshold it puts any two strangers together who have nobody nearer.
+    """
     import scipy.sparse as sp
     from hdbscan import HDBSCAN
     from scipy.sparse.csgraph import connected_components
 
-    near = _matrix(faces, -1.0)
+    near = _matrix(faces, settings["threshold"])
     near.data = np.maximum(1 - near.data.astype(np.float64), 1e-9)
     first = np.unique(connected_components(near, directed=False)[1], return_index=True)[1]
     chain = sp.coo_matrix(
@@ -91,7 +94,7 @@ def hdbscan(faces: Faces, settings: Settings) -> Ints:
         metric="precomputed",
         min_cluster_size=int(settings["min_cluster_size"]),
         min_samples=int(settings["min_samples"]),
-        cluster_selection_epsilon=1 - settings["threshold"],
+        cluster_selection_epsilon=settings["epsilon"],
         max_dist=UNRELATED,
         core_dist_n_jobs=1,
     )
@@ -191,7 +194,11 @@ RIVALS: Final[dict[str, Rival]] = {
 TUNED: Final[dict[str, list[dict[str, float]]]] = {
     "components": [{}],
     "dbscan": [{"min_samples": least} for least in (2, 3, 4, 8)],
-    "hdbscan": [{"min_cluster_size": 2, "min_samples": least} for least in (1, 2)],
+    "hdbscan": [
+        {"min_cluster_size": 2, "min_samples": least, "epsilon": epsilon}
+        for least in (1, 2)
+        for epsilon in (0.0, 0.4, 0.5)
+    ],
     "whispers": [{}],
     "infomap": [{}],
     "leiden": [{"resolution": resolution} for resolution in (0.003, 0.01, 0.03, 0.1, 0.3)],
