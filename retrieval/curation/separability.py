@@ -15,7 +15,7 @@ that was compared with all after it is kept in a folder, and not looked at again
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -32,8 +32,8 @@ from retrieval.values import FaceIds, Floats
 Progress = Callable[[int, int], None]
 
 STRIPE_ROWS: Final = 4_096
-COLUMNS_AT_ONCE: Final = 4_096
-ROWS_AT_ONCE: Final = 1_024
+ROWS_AT_ONCE: Final = 512  # products of these with so many others stay in the processor's cache
+COLUMNS_AT_ONCE: Final = 1_024
 SAMPLE: Final = 32_768  # rows that directions are taken from
 PILOTS: Final = 1_536  # rows whose pairs tell how many would be scored in full
 DIRECTIONS: Final = (32, 64, 96, 128, 192, 256, 384)
@@ -96,6 +96,7 @@ def separability(
     threshold: float,
     folder: Path | None = None,
     progress: Progress = lambda *_: None,
+    directions: Sequence[int] = DIRECTIONS,
 ) -> Separability:
     """Compare every identity with every other one.
 
@@ -104,6 +105,7 @@ def separability(
         threshold: a cosine, from which on pairs are told.
         folder: where work is kept that was cut off; it is removed at the end.
         progress: called with stripes done and stripes in all.
+        directions: numbers of them to choose from; all of them can always be chosen.
 
     Raises:
         LimitExceededError: more than PAIRS_MAX pairs reach the threshold.
@@ -112,7 +114,7 @@ def separability(
     edges = np.round(threshold + BIN * np.arange(-round(TAIL / BIN), 101), 6)
     edges[round(TAIL / BIN)] = threshold  # to the bit
     edges = edges[edges < 1.0 + BIN / 2]
-    basis = _basis(rows, floor=float(edges[0]))
+    basis = _basis(rows, floor=float(edges[0]), directions=directions)
     with tempfile.TemporaryDirectory(prefix="facedex-pairs-") as scratch:
         projected = _projected(rows, basis, Path(scratch))
         stripes = _Stripes(identities, projected, threshold=threshold, edges=edges, folder=folder)
@@ -143,7 +145,8 @@ class _Stripes:
         self._highest = -2.0
         directions = projected.along.shape[1]
         self._slack = np.float32((directions + 32) * ROUNDING + BESIDE_ERROR)
-        room = ROWS_AT_ONCE * COLUMNS_AT_ONCE // 16
+        self._scores = np.empty(ROWS_AT_ONCE * COLUMNS_AT_ONCE, np.float32)
+        room = max(ROWS_AT_ONCE * COLUMNS_AT_ONCE // 16, COLUMNS_AT_ONCE)
         self._buffer = (np.empty(room + 1), np.empty(room, np.int64), np.empty(room, np.int64))
 
     def all(self, progress: Progress) -> Iterator[_Tally]:
@@ -170,12 +173,18 @@ class _Stripes:
             columns = np.ascontiguousarray(along[left : left + COLUMNS_AT_ONCE]).T
             for top in range(begin, min(begin + STRIPE_ROWS, size), ROWS_AT_ONCE):
                 end = min(top + ROWS_AT_ONCE, begin + STRIPE_ROWS, size)
-                kept += self._met(along[top:end] @ columns, top, left, counts)
+                kept += self._met(self._products(along[top:end], columns), top, left, counts)
         similarities, ones, others = (
             np.concatenate([none, *(part[at] for part in kept)])
             for at, none in enumerate((np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64)))
         )
         return _Tally(counts, float(self._buffer[0][-1]), ones, others, similarities)
+
+    def _products(self, rows: Floats, columns: Floats) -> Floats:
+        """All products, in memory that is used again: new memory costs half as much as they do."""
+        size = len(rows) * columns.shape[1]
+        out = self._scores[:size].reshape(len(rows), columns.shape[1])
+        return np.matmul(rows, columns, out=out)
 
     def _met(
         self, scores: Floats, top: int, left: int, counts: Numbers
@@ -254,7 +263,7 @@ def _told(
     )
 
 
-def _basis(rows: Gathered, *, floor: float) -> Doubles:
+def _basis(rows: Gathered, *, floor: float, directions: Sequence[int]) -> Doubles:
     """As many of the main directions as make the cheapest comparison of all pairs, (d, m)."""
     step = max(1, -(-len(rows) // SAMPLE))
     sample = rows.wide(np.arange(0, len(rows), step)).astype(np.float64)
@@ -262,7 +271,7 @@ def _basis(rows: Gathered, *, floor: float) -> Doubles:
     pilots = sample[:: max(1, -(-len(sample) // PILOTS))]
     pairs = max(len(pilots) * (len(pilots) - 1) // 2, 1)
     costs = {sample.shape[1]: NS_A_DIRECTION * sample.shape[1]}
-    for count in (one for one in DIRECTIONS if one < sample.shape[1]):
+    for count in (one for one in directions if one < sample.shape[1]):
         along = pilots @ basis[:, :count]
         beside = np.sqrt(np.maximum(1.0 - np.square(along).sum(axis=1), 0.0))
         most = along @ along.T + np.outer(beside, beside)

@@ -64,19 +64,21 @@ def tally(scores, slack, place, besides, owners, numbers, table, threshold, edge
     room = len(similarities) - 1
     full = width // TOGETHER * TOGETHER
     mine = besides[left : left + width]
+    probed = top
+    probe = probe_of(vectors, numbers[probed] * dimension, dimension)
     while place[2] < height and place[3] + width <= room:
         row = top + place[2]
         line, beside, owner = scores[place[2]], besides[row], owners[row]
-        probe = probe_of(vectors, numbers[row] * dimension, dimension)
         limit = np.float32(min(edges[0], similarities[room])) - slack
         for first in range(0, width, TOGETHER):
             if left + min(first + TOGETHER, width) <= row + 1:
                 continue  # each pair is met once
             # Whole vectors of the processor are compared first: nearly always in vain.
             if first < full:
+                some, lengths = line[first : first + TOGETHER], mine[first : first + TOGETHER]
                 above = np.int32(0)
-                for other in range(first, first + TOGETHER):
-                    above += np.int32(line[other] + beside * mine[other] >= limit)
+                for at in range(TOGETHER):
+                    above += np.int32(some[at] + beside * lengths[at] >= limit)
                 if above == 0:
                     continue
             for other in range(first, min(first + TOGETHER, width)):
@@ -85,6 +87,9 @@ def tally(scores, slack, place, besides, owners, numbers, table, threshold, edge
                     continue
                 if column <= row or owners[column] == owner:
                     continue
+                if probed != row:
+                    probed = row
+                    probe = probe_of(vectors, numbers[row] * dimension, dimension)
                 found = cosine(vectors, numbers[column] * dimension, probe)
                 counts[-1] += 1
                 count_in(edges, counts, found)
