@@ -17,8 +17,11 @@ from retrieval.values import Collection, Token
 
 if TYPE_CHECKING:
     from facedex.curating import Curated
+    from facedex.duplicates import Found
     from facedex.handle import Facedex
+    from facedex.labelling import LabelReport
     from facedex.partitioning import Partitioned
+    from facedex.separating import Sampled, Separated
 
 
 class Curation:
@@ -90,6 +93,37 @@ class Curation:
             )
             audit.record(connection, "keep parts", found.collection, faces=changed)
             return changed, token(connection)
+
+    def separability(self, **asked: Any) -> "Separated":
+        """All pairs of identities that are too alike; `asked` as of facedex/separating.py."""
+        from facedex.separating import separated
+
+        found = separated(self._facedex, **asked)
+        self._told("separability", self._facedex.collection(), faces=found.found.rows)
+        return found
+
+    def sample(self, count: int, **asked: Any) -> "Sampled":
+        """Faces or persons no two of which are alike; `asked` as of facedex/separating.py."""
+        from facedex.separating import sampled
+
+        found = sampled(self._facedex, count, **asked)
+        self._told("sample", self._facedex.collection(), faces=found.table.num_rows)
+        return found
+
+    def near_copies(self, **asked: Any) -> "Found":
+        """Frames of tracks that are near-copies of another; `asked` as of facedex/tracks.py."""
+        from facedex.tracks import near_copies
+
+        return near_copies(self._facedex, **asked)
+
+    def labels(self, *, where: str | None = None, **options: Any) -> "LabelReport":
+        """What may be wrong with labels: `options` are those of facedex/labelling.py `judged`."""
+        from facedex.labelling import judged
+
+        tenant, filter_ = self._place(where)
+        found = judged(self._facedex, filter_, **options)
+        self._told("labels", tenant, faces=found.faces)
+        return found
 
     # --- inside ------------------------------------------------------------------------------
 

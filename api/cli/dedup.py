@@ -119,12 +119,10 @@ def _found(facedex: "Facedex", options: dict[str, Any]) -> "Found":
     if options["level"] == "person":
         return facedex.duplicates.persons(where=where, fmr=options["fmr"])
     if options["level"] == "track":
-        from facedex.tracks import near_copies
-
         if prefer:
             raise click.UsageError("--prefer goes with pictures and faces: frames have one source")
         with row_bar("face") as progress:
-            return near_copies(facedex, where=where, progress=progress)
+            return facedex.curation.near_copies(where=where, progress=progress)
     with row_bar("picture") as progress:
         if options["level"] == "face":
             return facedex.duplicates.faces(where=where, prefer=prefer, progress=progress)

@@ -59,10 +59,9 @@ def separability_command(
     if options["above"] is not None and options["fmr"] is not None:
         raise click.UsageError("give one of --above and --fmr")
     from api.cli.progress import row_bar
-    from facedex.separating import separated
 
     with session.facedex(collection=collection) as facedex, row_bar("stripe") as progress:
-        found = separated(facedex, folder=out, progress=progress, **options)
+        found = facedex.curation.separability(folder=out, progress=progress, **options)
     if out is not None:
         from facedex.written import write_answer
 
@@ -140,11 +139,11 @@ def sample_command(
     Where there are fewer, nothing that was left out could be added; another order may give a few
     more or less.
     """
-    from facedex.separating import sampled, write_sample
+    from facedex.separating import write_sample
 
     by: By = "person" if options.pop("persons") else "face"
     with session.facedex(collection=collection) as facedex:
-        found = sampled(facedex, options.pop("count"), by=by, **options)
+        found = facedex.curation.sample(options.pop("count"), by=by, **options)
     write_sample(found, out)
     count, most = found.table.num_rows, options["below"]
     if found.exhausted:
