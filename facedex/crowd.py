@@ -29,13 +29,15 @@ from retrieval.graph.edges import edges_of
 from retrieval.graph.making import neighbours
 from retrieval.index.exact import Mask, places_in
 from retrieval.index.view import View
+from retrieval.kernels.grouping import add_up
+from retrieval.limits import VECTOR_LENGTH_MIN
 from retrieval.people.calibration import Calibration
-from retrieval.people.template import templates, weights
+from retrieval.people.template import weights
 from retrieval.store import clusterings as kept
 from retrieval.store.clusterings import Standing
 from retrieval.store.collections import space_of
 from retrieval.store.holdings import Kind
-from retrieval.values import Collection, Floats, unit_rows
+from retrieval.values import Collection, Floats
 
 if TYPE_CHECKING:
     from facedex.handle import Facedex
@@ -47,6 +49,7 @@ RECALL: Final = 0.95
 FMR_MAX: Final = 1e-3  # edges less alike than so many strangers are not looked at
 LIBRARY_FMR: Final = 1e-5  # of a library's method, where nobody names a threshold
 NODES_AT_ONCE: Final = 4_096
+FACES_AT_ONCE: Final = 16_384
 
 
 class Crowd:
@@ -130,35 +133,25 @@ class Crowd:
     def _nodes(self, owned: Mask, single: Mask, new: Mask) -> tuple[Nodes, Places]:
         """A node for each person, then for each single face, new ones last; and of each face."""
         standing = self.standing
-        places = np.flatnonzero(owned)
-        places = places[np.argsort(standing.persons[places], kind="stable")]
-        persons, firsts, counts = np.unique(
-            standing.persons[places], return_index=True, return_counts=True
-        )
-        counted = weights(standing.quality)
-        made = [np.empty((0, self._view.dimension), np.float32)]
-        for begin in range(0, len(persons), NODES_AT_ONCE):
-            some = places[firsts[begin] : _end(firsts, begin + NODES_AT_ONCE, len(places))]
-            vectors = self._view.vectors_of(standing.faces[some])[0]
-            made.append(templates(vectors, standing.quality[some], standing.persons[some])[1])
+        persons, of_owned = np.unique(standing.persons[owned], return_inverse=True)
         alone = np.concatenate([np.flatnonzero(single), np.flatnonzero(new)])
-        halves = self._view.vectors_of(standing.faces[alone])[0]
-        lone = unit_rows(halves) if len(alone) else halves.astype(np.float32)
         of_face = np.empty(len(standing), np.int64)
-        of_face[places] = np.repeat(np.arange(len(persons)), counts)
+        of_face[owned] = of_owned
         of_face[alone] = len(persons) + np.arange(len(alone))
-        heavy = np.add.reduceat(counted[places], firsts) if len(persons) else np.empty(0)
-        sizes = np.concatenate([counts, np.ones(len(alone))]).astype(np.int32)
+        counted = weights(standing.quality)
+        total = len(persons) + len(alone)
+        vectors = np.zeros((total, self._view.dimension), np.float32)
+        for begin in range(0, len(standing), FACES_AT_ONCE):
+            some = slice(begin, begin + FACES_AT_ONCE)
+            halves = self._view.vectors_of(standing.faces[some])[0]
+            add_up(halves.astype(np.float32), counted[some], of_face[some], vectors)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.maximum(lengths, VECTOR_LENGTH_MIN)
+        sizes = np.bincount(of_face, minlength=total).astype(np.int32)
         # A person of one face is a person all the same: two of them never join.
         sizes[: len(persons)] = np.maximum(sizes[: len(persons)], 2)
-        return (
-            Nodes(
-                vectors=np.concatenate([*made, lone]),
-                weights=np.concatenate([heavy, counted[alone]]),
-                sizes=sizes,
-            ),
-            of_face,
-        )
+        heavy = np.bincount(of_face, weights=counted, minlength=total).astype(np.float64)
+        return Nodes(vectors=vectors, weights=heavy, sizes=sizes), of_face
 
     def _pairs_of_new(self, nodes: Nodes, first: int, progress: Progress) -> Pairs:
         """New faces with all nodes before them, by one product a block."""
@@ -231,7 +224,3 @@ def _joined(found: list[tuple[Places, Places, Floats]]) -> Pairs:
         return Pairs(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
     ones, others, similarities = (np.concatenate(of) for of in zip(*found, strict=True))
     return Pairs(ones.astype(np.int32), others.astype(np.int32), similarities.astype(np.float32))
-
-
-def _end(firsts: Places, group: int, total: int) -> int:
-    return int(firsts[group]) if group < len(firsts) else total

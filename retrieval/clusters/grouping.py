@@ -397,9 +397,11 @@ class _State:
         for part, before in zip(self._parts(), kept, strict=True):
             part[:] = before
         self._groups[2][:] = 0.0
+        roots = _roots_of(self._groups[0])
         for begin in range(0, len(self._vectors), BLOCK_ROWS):
-            block = self._vectors[begin : begin + BLOCK_ROWS].astype(np.float32)
-            add_up(self._groups, begin, block, self._counted[begin : begin + BLOCK_ROWS])
+            some = slice(begin, begin + BLOCK_ROWS)
+            vectors = self._vectors[some].astype(np.float32)
+            add_up(vectors, self._counted[some], roots[some], self._groups[2])
 
 
 class _Chance:

@@ -175,17 +175,9 @@ def nearly(groups, walls, ones, others, thresholds, alike, found, needed):
 
 
 @kernel
-def add_up(groups, begin, vectors, counted):
-    """Add vectors (m, d) float32, by their weights (m,), to the sums of the groups they are in.
-
-    Args:
-        groups: see above.
-        begin: the place of the first vector; the others follow.
-        vectors, counted: see above.
-    """
-    parents, sums = groups[0], groups[2]
+def add_up(vectors, counted, owners, sums):
+    """Add vectors (m, d) float32, by their weights (m,), to the sum of the owner of each, (m,)."""
     for place in range(len(vectors)):
-        root = root_of(parents, begin + place)
-        weight = np.float32(counted[place])
+        weight, sum_ = np.float32(counted[place]), sums[owners[place]]
         for item in range(vectors.shape[1]):
-            sums[root, item] += weight * vectors[place, item]
+            sum_[item] += weight * vectors[place, item]

@@ -164,7 +164,8 @@ def propose(
         perform(connection, EVENT, changes, collection=collection)
         for changes in _changes(connection, standing, settled, moving, new, collection)
     ]
-    free = np.flatnonzero(~standing.said)
+    told = ~standing.seen | (settled != standing.persons) | ~np.isnan(confidence)
+    free = np.flatnonzero(~standing.said & told)
     number = _noted(connection, ended, collection=collection, space=space)
     connection.execute(
         _PROPOSE,
