@@ -229,6 +229,7 @@ class _State:
             np.column_stack([counted, counted**2]),
             np.full(size, -1) if owners is None else owners.astype(np.int64),
             *_chains(size, constraints.apart),
+            counted.astype(np.float32),
         )
         self._walls = _walls(constraints.apart)
         self._alike = ALIKE_FIRST

@@ -38,6 +38,15 @@ def inlined(function: Kernel) -> Kernel:
     return part
 
 
+def summing(function: Kernel) -> Kernel:
+    """A part whose sums are taken in whatever order is fastest: for numbers nobody is promised."""
+    loose = {"reassoc", "nsz", "contract"}
+    part: Kernel = numba.njit(nogil=True, error_model="numpy", boundscheck=False, fastmath=loose)(
+        function
+    )
+    return part
+
+
 def use_cache(home: Path) -> str | None:
     """Keep what is compiled below `home` from now on; give the reason where that cannot be."""
     global _cached_in  # noqa: PLW0603  # one cache a process, as Numba has it

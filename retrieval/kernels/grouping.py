@@ -3,17 +3,19 @@
 The state of all groups travels in one tuple:
 
     groups  (parents (n,) int64, sizes (n,) int32, sums (n, d) float32, weights (n, 2) float64,
-             owners (n,) int64, firsts (n,) int64, lasts (n,) int64, counts (n,) int32)
+             owners (n,) int64, firsts (n,) int64, lasts (n,) int64, counts (n,) int32,
+             lengths (n,) float32)
     walls   (others (w,) int64, following (w,) int64)
 
-A group is meant by its root. `sums` holds the weighted vectors added up, `weights` their sum and
-that of their squares, `owners` the person it stands for, -1 for none. What a group may not be
-joined with is a chain of walls: `firsts` and `lasts` are its ends, -1 where there are none.
+A group is meant by its root. `sums` holds the weighted vectors added up, `lengths` how long that
+is, `weights` their sum and that of their squares, `owners` the person it stands for, -1 for none.
+What a group may not be joined with is a chain of walls: `firsts` and `lasts` are its ends, -1 where
+there are none.
 """
 
 import numpy as np
 
-from retrieval.kernels.compiled import inlined, kernel
+from retrieval.kernels.compiled import inlined, kernel, summing
 
 GROUP_FACES = 4  # from here on a template says more than a face
 FACES, MIXED, GROUPS = 0, 1, 2  # kinds of joins: none, one, both have GROUP_FACES
@@ -45,16 +47,26 @@ def apart(groups, walls, one, two):
     return False
 
 
+@summing
+def product(one, two):
+    """The inner product of two vectors."""
+    total = np.float32(0.0)
+    for place in range(len(one)):
+        total += one[place] * two[place]
+    return total
+
+
 @inlined
 def join(groups, walls, one, two):
     """Make two groups one; give its root."""
-    parents, sizes, sums, weights, owners, firsts, lasts, counts = groups
+    parents, sizes, sums, weights, owners, firsts, lasts, counts, lengths = groups
     if sizes[one] < sizes[two] or (sizes[one] == sizes[two] and two < one):
         one, two = two, one
     parents[two] = one
     sizes[one] += sizes[two]
     for place in range(sums.shape[1]):
         sums[one, place] += sums[two, place]
+    lengths[one] = np.sqrt(product(sums[one], sums[one]))
     weights[one] += weights[two]
     owners[one] = max(owners[one], owners[two])
     if firsts[one] < 0:
@@ -67,14 +79,10 @@ def join(groups, walls, one, two):
 
 
 @inlined
-def agreement(sums, one, two):
+def agreement(groups, one, two):
     """The cosine of two templates."""
-    dot, ones, twos = np.float32(0.0), np.float32(0.0), np.float32(0.0)
-    for place in range(sums.shape[1]):
-        dot += sums[one, place] * sums[two, place]
-        ones += sums[one, place] * sums[one, place]
-        twos += sums[two, place] * sums[two, place]
-    return dot / np.float32(np.sqrt(ones * twos))
+    sums, lengths = groups[2], groups[8]
+    return product(sums[one], sums[two]) / (lengths[one] * lengths[two])
 
 
 @inlined
@@ -129,7 +137,7 @@ def join_alike(groups, walls, edges, least, thresholds, alike, joins):
     Returns:
         The number of joins.
     """
-    parents, sizes, sums = groups[0], groups[1], groups[2]
+    parents, sizes = groups[0], groups[1]
     ones, others, similarities = edges
     made = 0
     for edge in range(len(ones)):
@@ -140,7 +148,7 @@ def join_alike(groups, walls, edges, least, thresholds, alike, joins):
             continue
         kind = kind_of(sizes, one, two)
         needed = needed_of(sizes, one, two, thresholds, alike)
-        if agreement(sums, one, two) < needed or apart(groups, walls, one, two):
+        if agreement(groups, one, two) < needed or apart(groups, walls, one, two):
             continue
         join(groups, walls, one, two)
         joins[kind] += 1
@@ -165,10 +173,10 @@ def left_between(groups, edges):
 @kernel
 def nearly(groups, walls, ones, others, thresholds, alike, found, needed):
     """Fill how alike the templates of two groups each are, (m,), and must be; 3 for those apart."""
-    sizes, sums = groups[1], groups[2]
+    sizes = groups[1]
     for place in range(len(ones)):
         one, two = ones[place], others[place]
-        found[place] = agreement(sums, one, two)
+        found[place] = agreement(groups, one, two)
         needed[place] = needed_of(sizes, one, two, thresholds, alike)
         if apart(groups, walls, one, two):
             needed[place] = np.float32(3.0)
