@@ -205,7 +205,10 @@ def _known(facedex: "Facedex") -> Calibration | None:
 
 def _rate(calibration: Calibration, by: By, threshold: float) -> Rate:
     """The share of pairs of strangers that reach a similarity."""
-    tail = calibration.comparisons if by == "face" else calibration.searches
+    tail = calibration.searches
+    if by == "face" or threshold < tail.similarities[0]:
+        # Every search met somebody so alike: how many of them only comparisons tell.
+        tail = calibration.comparisons
     found = tail.rate(threshold)
     value, low, high = (one and one / tail.size for one in (found.value, found.low, found.high))
     return Rate(value=value or 0.0, low=low, high=high)

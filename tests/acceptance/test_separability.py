@@ -38,8 +38,9 @@ def home(new_home, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory
         ),
         path,
     )
-    ran = run(folder, "import", str(path), "--space", "made@1", "--json")
-    assert ran.status == 0, ran.err
+    for collection in ("default", "calibrated"):
+        ran = run(folder, "import", str(path), "--space", "made@1", "-c", collection)
+        assert ran.status == 0, ran.err
     return folder
 
 
@@ -101,6 +102,17 @@ def test_a_rate_needs_a_calibration_and_a_similarity_does_not(facedex: Facedex) 
     ran = facedex("evaluate", "separability", "--fmr", "1e-3")
     assert ran.status == 2
     assert "calibrat" in ran.err
+    within = ("-c", "calibrated", "--json")
+    ran = facedex("evaluate", "verification", "--calibrate", *within)
+    assert ran.status == 0, ran.err
+    for by, pairs in (("face", PERSONS * (PERSONS - 1) * EACH**2 // 2), ("person", 7140)):
+        told = facedex("evaluate", "separability", "--by", by, "--fmr", "2e-3", *within).json
+        assert told["pairs_compared"] == pairs
+        assert told["pairs_expected"] == pytest.approx(2e-3 * pairs, rel=0.25)
+        assert told["pairs_expected"] / 2.5 < told["pairs"] < told["pairs_expected"] * 2.5
+        assert told["pairs_expected_low"] < told["pairs_expected"] < told["pairs_expected_high"]
+    low = facedex("evaluate", "separability", "--above", "0.0", *within).json
+    assert low["pairs"] / 2 < low["pairs_expected"] < low["pairs"] * 2
     both = facedex("evaluate", "separability", "--fmr", "1e-3", "--above", "0.4")
     assert (both.status, "one of --above and --fmr" in both.err) == (2, True)
 
