@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.people import Crowd
+from facedex.handle import open_facedex
 from tests.acceptance.conftest import Facedex, run
 
 PERSONS, EACH = 120, 3
@@ -76,49 +77,52 @@ def test_pairs_of_persons_are_told_with_names_and_counted(facedex: Facedex, tmp_
 
 
 def test_pairs_of_faces_leave_out_those_of_one_person_and_of_linked_ones(
-    facedex: Facedex, vectors: np.ndarray
+    home: Path, vectors: np.ndarray
 ) -> None:
     wide = vectors.astype(np.float64)
     wide /= np.linalg.norm(wide, axis=1, keepdims=True)
     owners = np.arange(len(wide)) // EACH
     reached = np.triu((wide @ wide.T) >= 0.4, k=1) & (owners[:, None] != owners)
-    asked = ("evaluate", "separability", "--by", "face", "--above", "0.4", "--json")
-    assert facedex(*asked).json["pairs"] == reached.sum() >= 9
     passing = np.arange(len(wide)) % 2 == 0
-    some = facedex(*asked, "--where", "shelf = 0").json
-    assert some["pairs"] == (reached & passing[:, None] & passing).sum()
-    assert facedex("person", "link", "person 0", "person 1").status == 0
-    try:
-        twins = (owners[:, None] < 2) & (owners < 2)
-        assert facedex(*asked).json["pairs"] == (reached & ~twins).sum()
-        persons = facedex("evaluate", "separability", "--above", "0.3", "--json").json
-        assert persons["identities"] == PERSONS - 1
-        assert persons["highest"] < 0.9
-    finally:
-        assert facedex("person", "unlink", "person 0", "person 1").status == 0
+    twins = (owners[:, None] < 2) & (owners < 2)
+    with open_facedex(home=home) as opened:
+        faces = opened.curation.separability(by="face", above=0.4)
+        assert faces.pairs.num_rows == reached.sum() >= 9
+        assert set(faces.pairs.column_names) >= {"face_a", "external_id_b", "person_a", "image_b"}
+        some = opened.curation.separability(by="face", above=0.4, where="shelf = 0")
+        assert some.pairs.num_rows == (reached & passing[:, None] & passing).sum()
+        opened.people.link("person 0", "person 1")
+        try:
+            faces = opened.curation.separability(by="face", above=0.4)
+            assert faces.pairs.num_rows == (reached & ~twins).sum()
+            persons = opened.curation.separability(above=0.3).figures()
+            assert persons["identities"] == PERSONS - 1
+            assert persons["highest"] < 0.9
+        finally:
+            opened.people.unlink("person 0", "person 1")
 
 
-def test_a_rate_needs_a_calibration_and_a_similarity_does_not(facedex: Facedex) -> None:
+def test_a_rate_needs_a_calibration_and_a_similarity_does_not(facedex: Facedex, home: Path) -> None:
     ran = facedex("evaluate", "separability", "--fmr", "1e-3")
     assert ran.status == 2
     assert "calibrat" in ran.err
-    within = ("-c", "calibrated", "--json")
-    ran = facedex("evaluate", "verification", "--calibrate", *within)
-    assert ran.status == 0, ran.err
-    for by, pairs in (("face", PERSONS * (PERSONS - 1) * EACH**2 // 2), ("person", 7140)):
-        told = facedex("evaluate", "separability", "--by", by, "--fmr", "2e-3", *within).json
-        assert told["pairs_compared"] == pairs
-        assert told["pairs_expected"] == pytest.approx(2e-3 * pairs, rel=0.25)
-        assert told["pairs_expected"] / 2.5 < told["pairs"] < told["pairs_expected"] * 2.5
-        assert told["pairs_expected_low"] < told["pairs_expected"] < told["pairs_expected_high"]
-    low = facedex("evaluate", "separability", "--above", "0.0", *within).json
-    assert low["pairs"] / 2 < low["pairs_expected"] < low["pairs"] * 2
     both = facedex("evaluate", "separability", "--fmr", "1e-3", "--above", "0.4")
     assert (both.status, "one of --above and --fmr" in both.err) == (2, True)
+    with open_facedex(home=home, collection="calibrated") as opened:
+        opened.evaluation.calibrate()
+        for by, pairs in (("face", PERSONS * (PERSONS - 1) * EACH**2 // 2), ("person", 7140)):
+            told = opened.curation.separability(by=by, fmr=2e-3).figures()
+            assert told["pairs_compared"] == pairs
+            expected = told["pairs_expected"]
+            assert expected == pytest.approx(2e-3 * pairs, rel=0.25)
+            assert expected / 2.5 < told["pairs"] < expected * 2.5
+            assert told["pairs_expected_low"] < expected < told["pairs_expected_high"]
+        low = opened.curation.separability(above=0.0).figures()
+        assert low["pairs"] / 2 < low["pairs_expected"] < low["pairs"] * 2
 
 
 def test_no_two_of_a_sample_are_alike_and_nothing_could_be_added(
-    facedex: Facedex, vectors: np.ndarray, tmp_path: Path
+    facedex: Facedex, home: Path, vectors: np.ndarray, tmp_path: Path
 ) -> None:
     out = tmp_path / "chosen.parquet"
     ran = facedex("sample", "1000", "--max-cosine", "0.35", "--out", str(out), "--json")
@@ -135,11 +139,14 @@ def test_no_two_of_a_sample_are_alike_and_nothing_could_be_added(
     assert among.max() < 0.35
     left = np.setdiff1d(np.arange(len(wide)), rows)
     assert ((wide[left] @ wide[rows].T).max(axis=1) >= 0.35).all()
-    again = facedex("sample", "1000", "--max-cosine", "0.35", "--out", str(out), "--json")
-    assert pq.read_table(out).equals(table), again.err
-    few = facedex("sample", "7", "--max-cosine", "0.35", "--out", str(out), "--json").json
-    assert (few["sampled"], few["exhausted"]) == (7, False)
-    assert pq.read_table(out).equals(table.slice(0, 7))
+    with open_facedex(home=home) as opened:
+        again = opened.curation.sample(1000, below=0.35)
+        assert again.table.equals(table.cast(again.table.schema))
+        few = opened.curation.sample(7, below=0.35)
+        assert (few.table.num_rows, few.exhausted) == (7, False)
+        assert few.table.equals(again.table.slice(0, 7).combine_chunks())
+        other = opened.curation.sample(7, below=0.35, seed=1)
+        assert not other.table.equals(few.table)
 
 
 def test_the_best_come_first_where_they_are_asked_for(facedex: Facedex, tmp_path: Path) -> None:
