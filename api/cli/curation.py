@@ -143,6 +143,58 @@ def _partition_text(figures: Figures, out: Path | None) -> str:
     return f"{table(rows, header=header)}\n{told}{_where_to(out)}"
 
 
+@click.command(
+    epilog="""\b
+Examples:
+  facedex labels --out labels/
+  facedex labels --where "source = 'web'" --compare gender --compare tags --json
+"""
+)
+@click.option("--fpir", type=RATE, help="Share of faces that may be taken for another person's by"
+              " chance [default: 0.001].")  # fmt: skip
+@click.option("--fmr", type=RATE, default=1e-3, show_default=True, help="A face is unlike its"
+              " person where more strangers than this share are as alike.")  # fmt: skip
+@click.option("--compare", "compared", metavar="FIELD", multiple=True,
+              default=("person", "gender", "age"), show_default=True,
+              help="What copies of one shot must agree in. Repeatable.")  # fmt: skip
+@click.option("--out", type=OUT, metavar="FOLDER",
+              help="For labels.parquet, labels.csv and figures.json.")  # fmt: skip
+@with_where()
+@with_collection
+@with_json
+@click.pass_obj
+def labels_command(
+    session: Session, /, collection: str | None, as_json: bool, **options: Any
+) -> None:
+    """List the labels that may be wrong, the surest first.
+
+    Faces unlike the rest of their person, with whose they may be; persons that are one; copies of
+    one shot of which two things are said. Nothing in the collection changes: `facedex person`
+    acts on what you find to be so.
+    """
+    from api.cli.progress import row_bar
+
+    out = options.pop("out")
+    with session.facedex(collection=collection) as facedex, row_bar("stripe") as progress:
+        found = facedex.curation.labels(progress=progress, **options)
+    figures = found.figures()
+    _write(out, {"labels": found.table}, figures, as_csv=("labels",))
+    emit(figures, as_json=as_json, text=_labels_text(figures, out))
+
+
+def _labels_text(figures: Figures, out: Path | None) -> str:
+    said = {
+        "mislabelled": "faces are like another person than their own",
+        "unlike": "faces are unlike the rest of their person",
+        "same_person": "pairs of persons may be one",
+        "conflict": "contradictions between copies of one shot",
+        "poor": "faces are too poor to say",
+    }
+    rows = [[f"{figures[kind]:,}", told] for kind, told in said.items()]
+    of = f"of {figures['faces']:,} faces of {figures['persons']:,} persons"
+    return f"{table(rows, header=['', of])}{'' if out is None else chr(10) + printable(out)}"
+
+
 def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

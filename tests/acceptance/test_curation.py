@@ -132,3 +132,18 @@ def test_parts_share_no_person_and_a_second_run_is_the_same_to_the_byte(
         ran = facedex("partition", "-c", "made", *wrong)
         assert ran.status == 2
         assert said in ran.err
+
+
+def test_labels_are_listed_once_there_is_a_calibration(facedex: Facedex, tmp_path: Path) -> None:
+    imported(facedex, tmp_path, collection="made")
+    refused = facedex("labels", "-c", "made")
+    assert refused.status == 2
+    assert "--calibrate" in refused.err
+    assert facedex("evaluate", "verification", "--calibrate", "-c", "made").status == 0
+    ran = facedex("labels", "-c", "made", "--json", "--out", str(tmp_path / "labels"))
+    assert ran.status == 0, ran.err
+    rows = pq.read_table(tmp_path / "labels" / "labels.parquet").to_pylist()
+    assert len(rows) == sum(
+        ran.json[kind] for kind in ("mislabelled", "unlike", "same_person", "conflict", "poor")
+    )
+    assert (tmp_path / "labels" / "labels.csv").read_text().count("\n") == len(rows) + 1

@@ -4,14 +4,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import text
 
 from facedex.handle import Facedex, open_facedex
+from indexer.bulk.importing import ImportRequest
+from retrieval.curation.labels import Kind
+from retrieval.errors import UsageError
 from retrieval.store.captions import NewCaption, add_captions
 from retrieval.store.database import Store
+from tests.labelled import people
 from tests.people import faces_of, gallery
 
+WRONG = {20: "P31", 130: "P2", 199: "P5"}  # rows of faces, and the names they are given
 PICTURES = [["Ann"], ["Ann", "Bob"], ["Ann", None], ["Cid"], ["Ann"], [None]]
 
 
@@ -144,3 +152,63 @@ def test_parts_are_kept_as_an_attribute_and_written_anew(opened: Facedex) -> Non
     only = curation.partition({"a": 0.5, "c": 0.5}, above=0.999, where="person = 'Cid'")
     assert curation.keep_parts(only, "part")[0] in (5, 6)
     assert opened.count(where="part IS NOT NULL") == 1
+
+
+@pytest.fixture
+def noisy(store: Store, tmp_path: Path) -> Iterator[Facedex]:
+    """340 faces of 140 persons: three wrong labels, one person split, one contradicting copy."""
+    faces = people([6] * 40 + [1] * 100, noise=0.5, seed=3, dimension=64)
+    named = [f"P{person}" for person in faces.persons]
+    for row, name in WRONG.items():
+        named[row] = name
+    named[237:240] = ["Another39"] * 3
+    vectors = np.concatenate([faces.vectors, faces.vectors[[100]]])
+    table = pa.table(
+        {
+            "id": [str(row) for row in range(len(vectors))],
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 64),
+            "person": [*named, named[100]],
+            "quality": np.full(len(vectors), 0.8),
+            "gender": [*["female"] * len(named), "male"],
+        }
+    )
+    pq.write_table(table, tmp_path / "noisy.parquet")
+    with open_facedex(home=tmp_path, database_url=store.url, collection="noisy") as facedex:
+        facedex.import_file(
+            ImportRequest(path=tmp_path / "noisy.parquet", collection="noisy", space="made@1")
+        )
+        facedex.evaluation.calibrate()
+        yield facedex
+
+
+def test_planted_errors_of_labels_are_listed_and_nothing_else(noisy: Facedex) -> None:
+    found = noisy.curation.labels(fpir=1e-4)
+    rows = found.table.to_pylist()
+    assert found.table.equals(noisy.curation.labels(fpir=1e-4).table)
+    ids = {face.face: int(str(face.external_id)) for face in noisy.faces(limit=1_000)}
+    told = {kind: [row for row in rows if row["kind"] == kind] for kind in map(str, Kind)}
+    assert {
+        (ids[row["face"]], row["person"], row["other_person"]) for row in told["mislabelled"]
+    } == {(row, name, f"P{row // 6}") for row, name in WRONG.items()}
+    assert [{row["person"], row["other_person"]} for row in told["same_person"]] == [
+        {"P39", "Another39"}
+    ]
+    [conflict] = told["conflict"]
+    assert {ids[conflict["face"]], ids[conflict["other_face"]]} == {100, 340}
+    assert conflict["field"] == "gender"
+    assert {conflict["value"], conflict["other_value"]} == {"female", "male"}
+    assert told["unlike"] == told["poor"] == []
+    sure = [row["confidence"] for row in rows]
+    assert sure == sorted(sure, reverse=True)
+    assert sure[-1] > 0.99
+
+
+def test_persons_that_are_linked_or_told_apart_are_not_listed_again(noisy: Facedex) -> None:
+    noisy.people.link("P39", "Another39")
+    assert noisy.curation.labels(fpir=1e-4).figures()["same_person"] == 0
+
+
+def test_a_field_that_cannot_be_compared_is_refused(noisy: Facedex) -> None:
+    for name, said in (("quality", "holds number"), ("gendr", "no field is called 'gendr'")):
+        with pytest.raises(UsageError, match=said):
+            noisy.curation.labels(compared=[name])
