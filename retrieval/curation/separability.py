@@ -1,12 +1,12 @@
 """Which identities are too alike to be told apart: all pairs above a similarity, exactly.
 
 Every row meets every other in products of blocks, along as many of the main directions as pay off:
-what lies beside them can add no more than the product of two lengths, so no pair is missed. Faces
-lie near few directions (those of the generator need 128 of 512), which leaves a third of the work.
+what lies beside them can add no more than the product of two lengths, so no pair is missed. Of 512
+directions, the generator's faces need 128, and those of LFW 192 at a similarity of 0.6, 384 at 0.3.
 Similarities are the cosines of stored vectors in float64 (index/exact.py), to the bit.
 
-An index that answers `certified` searches is no way to get there: it may miss a neighbour, with a
-small chance each, and here all pairs together are promised.
+Asking an index certified for every row takes six times as long (300,000 rows, 0.4), and may miss a
+neighbour, with a small chance each, where here all pairs together are promised.
 
 Rows are taken by number, so that the answer does not depend on how an index lies. A stripe of rows
 that was compared with all after it is kept in a folder, and not looked at again by a later run.
