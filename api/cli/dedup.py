@@ -72,6 +72,8 @@ def dedup_command(
         raise click.UsageError("--apply goes with --out FOLDER")
     if options["fmr"] is not None and options["level"] != "person":
         raise click.UsageError("--fmr goes with --level person")
+    if options["prefer"] and options["level"] == "track":
+        raise click.UsageError("--prefer goes with pictures and faces: frames have one source")
     with session.facedex(collection=collection) as facedex:
         if listing:
             _list(facedex, as_json=as_json)
@@ -119,8 +121,6 @@ def _found(facedex: "Facedex", options: dict[str, Any]) -> "Found":
     if options["level"] == "person":
         return facedex.duplicates.persons(where=where, fmr=options["fmr"])
     if options["level"] == "track":
-        if prefer:
-            raise click.UsageError("--prefer goes with pictures and faces: frames have one source")
         with row_bar("face") as progress:
             return facedex.curation.near_copies(where=where, progress=progress)
     with row_bar("picture") as progress:

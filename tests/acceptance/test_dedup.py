@@ -199,7 +199,8 @@ def test_imported_faces_and_persons_are_compared_by_vectors(
         ("--apply", "--list"),
         ("--out", "x", "--undo", "1"),
         ("--out", "x", "--fmr", "0.1"),
-        ("--level", "track", "--out", "x"),
+        ("--level", "frame", "--out", "x"),
+        ("--level", "track", "--prefer", "camera", "--out", "x"),
     ],
 )
 def test_what_cannot_be_meant_is_wrong_usage(facedex: Facedex, words: tuple[str, ...]) -> None:
