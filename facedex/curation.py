@@ -4,7 +4,7 @@ Each method reads, decides (retrieval/curation), and gives its answer as a value
 figures; files are written by facedex/written.py. Nothing in the store changes but by `keep_parts`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from retrieval.curation.rules import read_rules
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from facedex.duplicates import Found
     from facedex.handle import Facedex
     from facedex.labelling import LabelReport
+    from facedex.overlapping import Overlap
     from facedex.partitioning import Partitioned
     from facedex.separating import Sampled, Separated
 
@@ -125,12 +126,43 @@ class Curation:
         self._told("labels", tenant, faces=found.faces)
         return found
 
+    def overlap(
+        self,
+        one: str,
+        other: str,
+        *,
+        fpir: float | None = None,
+        above: float | None = None,
+        progress: Callable[[int, int], None] = lambda *_: None,
+    ) -> "Overlap":
+        """What two collections of one space share: identities, pictures, names.
+
+        Args:
+            one: a collection.
+            other: another one.
+            fpir: share of identities that may be found in the other one by chance [1e-3].
+            above: a cosine in its place.
+            progress: called with work done and in all, anew for each kind that is compared.
+
+        Raises:
+            SpaceMismatchError: they are in two spaces.
+            CalibrationMissingError: nothing tells how alike strangers are, and no cosine was asked.
+        """
+        from facedex.overlapping import Comparing
+        from facedex.thresholds import Asked
+
+        comparing = Comparing(self._facedex, one, other)
+        found = comparing.all(Asked(fpir=fpir, above=above), progress)
+        for tenant in comparing.tenants:
+            self._told("overlap", tenant, pairs=found.identities.num_rows)
+        return found
+
     # --- inside ------------------------------------------------------------------------------
 
     def _place(self, where: str | None) -> tuple[Collection, Filter | None]:
         tenant = self._facedex.collection()
         return tenant, None if where is None else parse(where, self._facedex.fields(tenant))
 
-    def _told(self, action: str, tenant: Collection, *, faces: int) -> None:
+    def _told(self, action: str, tenant: Collection, **counts: int) -> None:
         with self._facedex.store.writing() as connection:
-            audit.record(connection, action, tenant, faces=faces)
+            audit.record(connection, action, tenant, **counts)

@@ -195,6 +195,72 @@ def _labels_text(figures: Figures, out: Path | None) -> str:
     return f"{table(rows, header=['', of])}{'' if out is None else chr(10) + printable(out)}"
 
 
+@click.command(
+    epilog="""\b
+Examples:
+  facedex overlap train test --out shared/
+  facedex overlap train test --fpir 1e-4 --json
+"""
+)
+@click.argument("one", metavar="COLLECTION")
+@click.argument("other", metavar="COLLECTION")
+@with_likeness
+@click.option("--out", type=OUT, metavar="FOLDER", help="For identities.parquet, names.parquet,"
+              " pictures.parquet and figures.json.")  # fmt: skip
+@with_json
+@click.pass_obj
+def overlap_command(
+    session: Session,
+    /,
+    one: str,
+    other: str,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Say what two collections share: identities, pictures, names.
+
+    Persons are compared by their templates, and faces of nobody one by one. Names that both have
+    are told with what their faces say.
+    """
+    from api.cli.progress import row_bar
+
+    with session.facedex(collection=one) as facedex, row_bar() as progress:
+        found = facedex.curation.overlap(one, other, progress=progress, **options)
+    figures = found.figures()
+    tables = {"identities": found.identities, "names": found.names, "pictures": found.pictures}
+    _write(out, tables, figures)
+    emit(figures, as_json=as_json, text=_overlap_text(figures, out))
+
+
+def _overlap_text(figures: Figures, out: Path | None) -> str:
+    lines = [
+        (
+            f"{figures['persons_shared_a']:,} of {figures['persons_a']:,} persons of A, and"
+            f" {figures['persons_shared_b']:,} of {figures['persons_b']:,} of B are in the other"
+        ),
+        (
+            f"{figures['faces_shared_a']:,} of {figures['faces_without_person_a']:,} faces of nobody"
+            f" in A, and {figures['faces_shared_b']:,} of"
+            f" {figures['faces_without_person_b']:,} in B are"
+        ),
+        f"{figures['pictures_shared']:,} pictures are the same",
+        (
+            f"{figures['names_shared']:,} names are shared;"
+            f" {figures['names_shared_faces_unlike']:,} of them by faces that are unlike"
+        ),
+        f"{figures['alike_under_other_names']:,} pairs of persons are alike under other names",
+    ]
+    for one in figures["compared"]:
+        chance = one["expected_false"]
+        by_chance = "unknown" if chance is None else f"{chance:.2g}"
+        lines.append(
+            f"{one['kind']}: {one['pairs']:,} pairs at {one['threshold']:.3f} or more,"
+            f" {by_chance} expected by chance"
+        )
+    return "\n".join(lines) + ("" if out is None else f"\n{printable(out)}")
+
+
 def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

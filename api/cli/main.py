@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "dedup": ("dedup", "Find what is there twice, and mark it."),
     "curate": ("curation", "Let declared rules choose the faces of a data set."),
     "labels": ("curation", "List the labels that may be wrong."),
+    "overlap": ("curation", "Say what two collections share."),
     "partition": ("curation", "Cut a collection so that no identity is in two parts."),
     "sample": ("separability", "Choose faces no two of which are alike."),
     "bench": ("bench", "Compare engines for filtered search."),
