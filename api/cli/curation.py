@@ -240,8 +240,8 @@ def _overlap_text(figures: Figures, out: Path | None) -> str:
             f" {figures['persons_shared_b']:,} of {figures['persons_b']:,} of B are in the other"
         ),
         (
-            f"{figures['faces_shared_a']:,} of {figures['faces_without_person_a']:,} faces of nobody"
-            f" in A, and {figures['faces_shared_b']:,} of"
+            f"{figures['faces_shared_a']:,} of {figures['faces_without_person_a']:,} faces"
+            f" of nobody in A, and {figures['faces_shared_b']:,} of"
             f" {figures['faces_without_person_b']:,} in B are"
         ),
         f"{figures['pictures_shared']:,} pictures are the same",

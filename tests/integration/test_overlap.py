@@ -99,7 +99,7 @@ def test_all_pairs_that_reach_the_similarity_are_told_with_it(
     }
     found = opened.curation.overlap("a", "b", above=0.5)
     with opened.store.reading() as connection:
-        ids = dict(connection.execute(text("SELECT id, external_id FROM face")).tuples().all())
+        ids = {row.id: row.external_id for row in connection.execute(text("SELECT * FROM face"))}
 
     def key(row: dict[str, Any], side: str) -> tuple[str, str]:
         if row[f"face_{side}"] is None:
