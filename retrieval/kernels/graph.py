@@ -65,8 +65,9 @@ def push_block(scores, asking, begin, heaps, floors):
             # Whole vectors of the processor are compared first: nearly always in vain.
             if first < full:
                 above = np.int32(0)
-                for other in range(first, first + TOGETHER):
-                    above += np.int32(line[other] > floor) | np.int32(line[other] > mine[other])
+                some, least = line[first : first + TOGETHER], mine[first : first + TOGETHER]
+                for other in range(TOGETHER):
+                    above += np.int32(some[other] > floor) | np.int32(some[other] > least[other])
                 if above == 0:
                     continue
             for other in range(first, min(first + TOGETHER, width)):
