@@ -85,7 +85,8 @@ def hdbscan(faces: Faces, settings: Settings) -> Ints:
 
     near = _matrix(faces, settings["threshold"])
     near.data = np.maximum(1 - near.data.astype(np.float64), 1e-9)
-    first = np.unique(connected_components(near, directed=False)[1], return_index=True)[1]
+    pieces = connected_components(near, directed=False)[1].astype(np.int64)
+    first = np.unique(pieces, return_index=True)[1]
     chain = sp.coo_matrix(
         (np.full(len(first) - 1, UNRELATED), (first[:-1], first[1:])), shape=near.shape
     )
@@ -98,7 +99,9 @@ def hdbscan(faces: Faces, settings: Settings) -> Ints:
         max_dist=UNRELATED,
         core_dist_n_jobs=1,
     )
-    return found.fit_predict(whole + whole.T)
+    labels = found.fit_predict(whole + whole.T)
+    # Pieces that only the chain joined are no cluster.
+    return np.where(labels < 0, -1, pieces * (labels.max() + 1) + labels)
 
 
 def whispers(faces: Faces, settings: Settings) -> Ints:

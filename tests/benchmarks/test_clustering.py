@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.clustering.graphs import FLOOR, Pairs, pairs_of
 from benchmarks.clustering.lfw import THRESHOLDS, Half, _crossed, _halves, _measured
-from benchmarks.clustering.rivals import Faces, components, dbscan, whispers
+from benchmarks.clustering.rivals import Faces, components, dbscan, hdbscan, whispers
 from benchmarks.clustering.sets import PULL, FaceSet, Recipe, face_set, nobody
 from retrieval.evaluation.clustering import measure_clustering
 from retrieval.evaluation.resampling import Measure
@@ -145,3 +145,14 @@ def test_each_half_is_grouped_by_what_was_best_for_the_other(easy: FaceSet, work
         assert _measured(easy.persons, clusters, judged) == report.figures[judged]
         nothing = _measured(easy.persons, clusters, judged, less=clusters)
         assert nothing == Measure(value=0.0, low=None, high=None)
+
+
+def test_hdbscan_puts_nothing_together_that_no_pair_joins(faces: Faces) -> None:
+    pytest.importorskip("hdbscan")
+    settings = {"threshold": 0.5, "min_cluster_size": 2, "min_samples": 1, "epsilon": 0.5}
+    pieces, found = components(faces, settings), hdbscan(faces, settings)
+    for one in set(found.tolist()) - {-1}:
+        assert len(set(pieces[found == one].tolist())) == 1
+    # All pairs left are nearer than epsilon, so that pieces stay whole.
+    groups = {frozenset(np.flatnonzero(found == one).tolist()) for one in set(found) - {-1}}
+    assert {group for group in partition(pieces) if len(group) > 1} == groups
