@@ -71,7 +71,7 @@ def swapped(persons: int, share: float) -> dict[str, Any]:
     given[wrong] = (owners[wrong] + random.integers(1, persons, len(wrong))) % persons
     order = np.argsort(given, kind="stable")
     faces = LabelledFaces(
-        vectors=UnitRows(vectors[order]), quality=np.full(len(order), 1.0), persons=given[order]
+        vectors=UnitRows(vectors[order]), quality=quality[order], persons=given[order]
     )
     limits = Limits(
         own=float(tail.threshold(FMR * tail.size)),
@@ -133,7 +133,7 @@ def _figures(
 
 def overlap(gallery: int, asking: int) -> dict[str, Any]:
     """Time and errors of one gallery against another."""
-    tail = tail_of(min(gallery, 100_000))
+    tail = tail_of(min(gallery, 20_000))
     floor = float(tail.threshold(-np.log1p(-FPIR) * gallery / tail.size))
     people = Crowd.drawn(gallery, seed=1)
     began = time.process_time()
