@@ -5,7 +5,8 @@ and a group goes as a whole into one part. Groups come in an order drawn by a se
 part that lacks most faces. So no part ends further from its share than the largest group is large:
 a part gets a group only while it lacks at least as many faces as any other, hence no two parts'
 lacks differ by more than one group in the end, and all lacks add up to nothing. A group's size has
-no say in its place, so that all parts have large and small persons.
+no say in its place, so that all parts have large and small persons; but some small groups are held
+back for the end, where they even out what large ones left uneven.
 
 Where a field is to be balanced, groups come by its values, and what a part lacks is counted value
 by value: then each value has its shares, as nearly as its groups allow, and so has the whole.
@@ -101,6 +102,7 @@ def dealt(
     """
     kinds = np.zeros(len(sizes), np.int64) if values is None else values
     order = np.random.default_rng(seed).permutation(len(sizes))
+    order = _with_reserve(order, sizes, len(shares))
     wanted = list(shares.values())
     lacks = [0.0] * len(wanted)
     parts = np.empty(len(sizes), np.int64)
@@ -113,6 +115,14 @@ def dealt(
             parts[group] = part
             lacks[part] -= size
     return parts
+
+
+def _with_reserve(order: Numbers, sizes: Numbers, parts: int) -> Numbers:
+    """The same order, but its last small groups come after all others, enough to even all out."""
+    small = order[sizes[order] <= sizes.mean()] if len(order) else order
+    behind = np.cumsum(sizes[small][::-1])[::-1]  # faces of a group and all small ones after it
+    held = small[behind <= parts * sizes.max(initial=0)]
+    return np.concatenate([order[~np.isin(order, held)], held])
 
 
 def _largest_first(kinds: Numbers, sizes: Numbers) -> Sequence[int]:
