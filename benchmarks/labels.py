@@ -75,7 +75,7 @@ def swapped(persons: int, share: float) -> dict[str, Any]:
     )
     limits = Limits(
         own=float(tail.threshold(FMR * tail.size)),
-        other=float(tail.threshold(-np.log1p(-FPIR) * persons / tail.size)),
+        other=float(tail.threshold(-np.log1p(-FPIR) * tail.size / persons)),
         quality=0.0,
     )
     began = time.process_time()
@@ -134,7 +134,7 @@ def _figures(
 def overlap(gallery: int, asking: int) -> dict[str, Any]:
     """Time and errors of one gallery against another."""
     tail = tail_of(min(gallery, 20_000))
-    floor = float(tail.threshold(-np.log1p(-FPIR) * gallery / tail.size))
+    floor = float(tail.threshold(-np.log1p(-FPIR) * tail.size / gallery))
     people = Crowd.drawn(gallery, seed=1)
     began = time.process_time()
     large = Index.build(people.enrolled(3)).view
