@@ -30,8 +30,8 @@ Ints = npt.NDArray[np.int64]
 ROWS: Final = 600_000
 PERSONS: Final = 8_600
 SIZE_SPREAD: Final = 0.7
-# On 600,000 faces the best threshold, of a grid of .01, gives a pairwise F of .677 to components, .691
-# to DBSCAN with 5 samples; tuned over samples too it reaches .709 (12 samples).
+# On 600,000 faces the best threshold, of a grid of .01, gives a pairwise F of .677 to components,
+# .691 to DBSCAN with 5 samples; tuned over samples too it reaches .709 (12 samples).
 HARD_NOISE: Final = 1.38
 PULLED: Final = 0.03  # of the faces, where any are
 # Of a pulled face, the squared cosine to the common direction: two of them have at least the first
